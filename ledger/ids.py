@@ -1,0 +1,32 @@
+"""Request and call ids: a UUIDv7 whose last byte is the attempt (0 in the request's own id)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from uuid_utils import uuid7
+
+MAX_ATTEMPTS = 255
+
+
+def new_request_id() -> UUID:
+    """A new request id: now, random, last byte 0."""
+    return UUID(bytes=uuid7().bytes[:15] + b"\0")
+
+
+def call_id(*, request_id: UUID, attempt: int) -> UUID:
+    """The id of attempt 1 to 255 of a request."""
+    if not 1 <= attempt <= MAX_ATTEMPTS:
+        raise ValueError(f"attempt {attempt!r} is not within 1 to {MAX_ATTEMPTS}")
+    return UUID(int=request_id.int | attempt)
+
+
+def time_of(identifier: UUID) -> datetime:
+    """The instant in an id, to the millisecond."""
+    return datetime.fromtimestamp((identifier.int >> 80) / 1000, tz=UTC)
+
+
+def floor(at: datetime) -> UUID:
+    """The smallest id of an instant: ids of calls since `at` are not below it."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)

@@ -1,0 +1,24 @@
+"""The ledger's tables. Each file answers one question; importers use `ledger.models`."""
+
+from ledger.models.accounts import ApiKey, Team
+from ledger.models.calls import Adjustment, Batch, Call, Hold, Writer
+from ledger.models.limits import Limit, LimitWindow
+from ledger.models.prices import PriceSheet, Rate
+from ledger.models.rollups import DailySpend
+from ledger.models.snapshot import SnapshotVersion
+
+__all__ = [
+    "Adjustment",
+    "ApiKey",
+    "Batch",
+    "Call",
+    "DailySpend",
+    "Hold",
+    "Limit",
+    "LimitWindow",
+    "PriceSheet",
+    "Rate",
+    "SnapshotVersion",
+    "Team",
+    "Writer",
+]

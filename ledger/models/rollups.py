@@ -1,0 +1,65 @@
+"""Sums of the calls, kept in the transaction that writes them: reports never read the calls."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from ledger.models.accounts import ApiKey, Team
+from providers.models import Model, Provider
+
+
+class DailySpend(models.Model):
+    """One day (UTC, of the request's id) x user x team x key x model x provider x outcome x writer slot.
+
+    The foreign keys here are the ones that keep users, keys, teams and models of recorded calls from being deleted:
+    every call has such a row, and a row is inserted (and checked) once a day rather than once a call.
+    Slot 0 belongs to adjustments.
+    """
+
+    day = models.DateField()
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, related_name="+")
+    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="+")
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="+")
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+")
+    outcome = models.CharField(max_length=9)
+    slot = models.PositiveSmallIntegerField()
+    calls = models.BigIntegerField(default=0, db_default=0)
+    unpriced_calls = models.BigIntegerField(default=0, db_default=0, help_text="Calls whose cost is unknown.")
+    input_tokens = models.BigIntegerField(default=0, db_default=0)
+    cache_read_tokens = models.BigIntegerField(default=0, db_default=0)
+    cache_write_tokens = models.BigIntegerField(default=0, db_default=0)
+    output_tokens = models.BigIntegerField(default=0, db_default=0)
+    reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
+    cost_usd = models.DecimalField(max_digits=24, decimal_places=12, default=0, db_default=0)
+    adjustments_usd = models.DecimalField(max_digits=24, decimal_places=12, default=0, db_default=0)
+
+    class Meta:
+        verbose_name_plural = "daily spend"
+        indexes = [
+            models.Index(fields=["user", "day"], name="dailyspend_user_day"),
+            models.Index(fields=["key", "day"], name="dailyspend_key_day"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["day", "user", "team", "key", "model", "provider", "outcome", "slot"],
+                nulls_distinct=False,
+                name="dailyspend_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(calls__gte=0)
+                & Q(unpriced_calls__gte=0)
+                & Q(input_tokens__gte=0)
+                & Q(cache_read_tokens__gte=0)
+                & Q(cache_write_tokens__gte=0)
+                & Q(output_tokens__gte=0)
+                & Q(reasoning_tokens__gte=0)
+                & Q(cost_usd__gte=0),
+                name="dailyspend_not_negative",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.user} {self.model}"

@@ -1,0 +1,26 @@
+"""OpenAI. https://platform.openai.com/docs/api-reference"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from providers.adapters.base import Capabilities, HttpAdapter, Operation, ProviderConfig, bearer, text_setting
+from providers.wire import openai_chat
+
+
+class OpenAI(HttpAdapter):
+    """Settings: `organization` and `project`, the ids that bill."""
+
+    wire = openai_chat.WIRE
+    capabilities = Capabilities(documents=True, audio=True, embeddings=True)
+    base_url = "https://api.openai.com/v1"
+    paths: ClassVar[Mapping[Operation, str]] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+    idempotency_header = "Idempotency-Key"
+
+    def headers(self, config: ProviderConfig) -> dict[str, str]:
+        owner = {
+            "OpenAI-Organization": text_setting(config, "organization"),
+            "OpenAI-Project": text_setting(config, "project"),
+        }
+        return bearer(config) | {name: value for name, value in owner.items() if value}

@@ -1,0 +1,221 @@
+"""The client's body on its way in: what admission must know, and the few fields that pass-through rewrites."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from providers.errors import InvalidRequest
+from providers.wire.base import Admitted
+from providers.wire.openai_chat.dialect import Dialect
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+# Caps and counts beyond these are mistakes, and would overflow what is computed from them.
+_Cap = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_N = Annotated[int, Meta(ge=1, le=128)]
+
+
+class _Part(Struct, frozen=True, gc=False):
+    type: str
+    text: str | None = None
+    image_url: Raw | None = None
+    input_audio: Raw | None = None
+    file: Raw | None = None
+    document_url: Raw | None = None
+    video_url: Raw | None = None
+
+
+class _Function(Struct, frozen=True, gc=False):
+    name: str | None = None
+
+
+class _Call(Struct, frozen=True, gc=False):
+    id: str | None = None
+    type: str | None = None
+    function: _Function | None = None
+
+
+class _Message(Struct, frozen=True, gc=False):
+    role: Role
+    content: str | list[_Part] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Tool(Struct, frozen=True, gc=False):
+    type: str = "function"
+    function: _Function | None = None
+
+
+class _StreamOptions(Struct, frozen=True, gc=False):
+    include_usage: bool | None = None
+
+
+class _Body(Struct, frozen=True, gc=False):
+    model: Annotated[str, Meta(min_length=1)]
+    messages: Annotated[list[_Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: _Cap | None = None
+    max_completion_tokens: _Cap | None = None
+    n: _N | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[_Tool] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    web_search_options: Raw | None = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
+    drop_unsupported: bool | None = None
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `([^`]+)`")
+_TRUE = Raw(b"true")
+_NULL = b"null"
+_KINDS = {
+    "image_url": "image",
+    "image": "image",
+    "input_image": "image",
+    "input_audio": "audio",
+    "audio": "audio",
+    "file": "file",
+    "input_file": "file",
+    "document_url": "file",
+    "document": "file",
+    "video_url": "file",
+}
+_BASE64 = b";base64,"
+_CLIENT_TOOLS = ("function", "custom")
+
+
+def admit(body: bytes) -> Admitted:
+    """Reads a chat body once by its known fields. Raises InvalidRequest, `param` the JSON path of what is wrong."""
+    try:
+        known = _BODY.decode(body)
+        fields = _FIELDS.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid_field(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.", param="$") from error
+    except RecursionError as error:
+        raise InvalidRequest("The body is nested too deep.", param="$") from error
+    media, media_bytes = _media(known.messages)
+    stream = bool(known.stream)
+    caps = [cap for cap in (known.max_tokens, known.max_completion_tokens) if cap is not None]
+    return Admitted(
+        model=known.model,
+        stream=stream,
+        fields=fields,
+        message_count=len(known.messages),
+        max_output_tokens=max(caps) if caps else None,
+        n=known.n or 1,
+        wants_usage=not stream or bool(known.stream_options and known.stream_options.include_usage),
+        media=media,
+        media_bytes=media_bytes,
+        server_tools=_has_server_tools(known, fields),
+        service_tier=known.service_tier or "",
+        user=known.user or "",
+        metadata=known.metadata or {},
+        drop_unsupported=bool(known.drop_unsupported),
+    )
+
+
+def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
+    """msgspec says "Expected `str`, got `int` - at `$.model`": the path becomes `param`."""
+    match = _PATH.match(str(error))
+    what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
+    missing = _MISSING.search(what)
+    if missing:
+        path, what = f"{path}.{missing[1]}", "This field is required"
+    return InvalidRequest(f"{what}, at {path!r}.", param=path)
+
+
+def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None, dialect: Dialect) -> bytes:
+    """The client's fields with the upstream model, the cap, and the usage event switched on; all else as it came."""
+    fields = dict(admitted.fields)
+    fields.pop("drop_unsupported", None)
+    fields["model"] = _raw(model)
+    _set_cap(fields, admitted, max_output_tokens, dialect)
+    if admitted.stream and dialect.stream_usage:
+        fields["stream_options"] = _with_usage(fields.get("stream_options"))
+    return msgspec.json.encode(fields)
+
+
+def _set_cap(fields: dict[str, Raw], admitted: Admitted, cap: int | None, dialect: Dialect) -> None:
+    """Every cap the client named is lowered, never raised; a name the server does not know is replaced by its own."""
+    named = [name for name in ("max_completion_tokens", "max_tokens") if bytes(fields.get(name, _NULL)) != _NULL]
+    if dialect.cap_field == "max_tokens" and "max_completion_tokens" in named:
+        del fields["max_completion_tokens"]
+        named = ["max_tokens"]
+        fields["max_tokens"] = _raw(admitted.max_output_tokens)
+    if cap is None:
+        return
+    for name in named or [dialect.cap_field]:
+        own = msgspec.json.decode(fields[name], type=int) if name in named else cap
+        fields[name] = _raw(min(own, cap))
+
+
+def _with_usage(options: Raw | None) -> Raw:
+    kept = _FIELDS.decode(options) if options is not None and bytes(options) != _NULL else {}
+    kept["include_usage"] = _TRUE
+    return _raw(kept)
+
+
+def _raw(value: object) -> Raw:
+    return Raw(msgspec.json.encode(value))
+
+
+def _has_server_tools(known: _Body, fields: dict[str, Raw]) -> bool:
+    """Tools that the provider runs itself, and whose results it counts as input."""
+    if known.web_search_options is not None or "plugins" in fields:
+        return True
+    return any(tool.type not in _CLIENT_TOOLS for tool in known.tools or ())
+
+
+def _media(messages: list[_Message]) -> tuple[dict[str, int], int]:
+    """(how many of each kind of media, bytes of inline base64 among them)."""
+    media: dict[str, int] = {}
+    inline = 0
+    for message in messages:
+        if message.content.__class__ is not list:
+            continue
+        for part in message.content or ():
+            kind = _KINDS.get(part.type) if isinstance(part, _Part) else None
+            if kind is not None and isinstance(part, _Part):
+                media[kind] = media.get(kind, 0) + 1
+                inline += _inline_bytes(part)
+    return media, inline
+
+
+def _inline_bytes(part: _Part) -> int:
+    if part.input_audio is not None:
+        return _longest_string(bytes(part.input_audio))
+    for raw in (part.image_url, part.file, part.document_url, part.video_url):
+        if raw is not None:
+            held = bytes(raw)
+            start = held.find(_BASE64)
+            if start >= 0:
+                return held.find(b'"', start) - start - len(_BASE64)
+            return _longest_string(held) if b'"file_data"' in held else 0
+    return 0
+
+
+def _longest_string(held: bytes) -> int:
+    """Base64 without a data URL around it is by far the longest string of its object."""
+    return max(map(len, held.split(b'"')))
