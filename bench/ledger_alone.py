@@ -65,7 +65,7 @@ def run(*, writer: Writer, ids: dict[str, int], limits: list[int], threads: int,
             request = new_request_id()
             call = call_id(request_id=request, attempt=1)
             began = time.monotonic()
-            refusal = writer.hold(
+            verdict = writer.hold(
                 HoldRow(
                     id=call, request_id=request, attempt=1, key=ids["key"], user=ids["user"], team=None,
                     model=ids["model"], provider=ids["provider"], sheet=None, surface="chat", name="m", streamed=False,
@@ -73,7 +73,7 @@ def run(*, writer: Writer, ids: dict[str, int], limits: list[int], threads: int,
                 )
             )
             waits[n].append(time.monotonic() - began)
-            assert refusal is None, refusal
+            assert verdict.refusal is None, verdict
             now = datetime.now(UTC)
             writer.settle(
                 SettleRow(

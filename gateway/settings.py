@@ -8,7 +8,7 @@ from pathlib import Path
 
 import environ
 
-from gateway import embedded
+from gateway import embedded, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -147,7 +147,6 @@ UNFOLD = {"SITE_TITLE": "Tollbook", "SITE_HEADER": "Tollbook"}
 
 # The gateway. Durations are seconds, sizes are bytes.
 MAX_BODY_BYTES = env.int("TOLLBOOK_MAX_BODY_BYTES", default=32 * 1024 * 1024)
-MAX_JSON_DEPTH = env.int("TOLLBOOK_MAX_JSON_DEPTH", default=200)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 SNAPSHOT_POLL_S = env.float("TOLLBOOK_SNAPSHOT_POLL_S", default=1.0)
 # The writer's lease, the grace before a sweeper fences it, and how often the sweeper looks.
@@ -158,3 +157,4 @@ LEDGER_TIMEOUT_S = env.float("TOLLBOOK_LEDGER_TIMEOUT_S", default=0.9)
 SPOOL_DIR = VAR_DIR / "spool"
 METRICS_ENABLED = env.bool("TOLLBOOK_METRICS", default=True)
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = logs.logging_config(LOG_LEVEL)

@@ -1,4 +1,23 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+from django.views.generic import RedirectView
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from gateway.api import urls as api
+from gateway.api.chat import ChatCompletionsView
+from gateway.api.messages import MessagesView
+from gateway.api.models import ModelsView
+
+# What services call, first: each is one look-up away.
+relayed = [
+    path("v1/chat/completions", ChatCompletionsView.as_view(), name="chat-completions"),
+    path("v1/messages", MessagesView.as_view(), name="messages"),
+    path("v1/models", ModelsView.as_view(), name="models"),
+    path("v1/models/<path:name>", ModelsView.as_view(), name="model"),
+]
+
+urlpatterns = [
+    *relayed,
+    path("", include(api)),
+    path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(url="/admin/"), name="home"),
+]

@@ -1,6 +1,36 @@
-import os
+"""The WSGI application. /v1/ skips the middleware: it has no sessions, cookies, forms or pages to guard."""
 
-from django.core.wsgi import get_wsgi_application
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
-application = get_wsgi_application()
+
+import django
+
+django.setup(set_prefix=False)
+
+from django.core.handlers.exception import convert_exception_to_response  # noqa: E402
+from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
+
+
+class RelayHandler(WSGIHandler):
+    """Django's handler with no middleware between the socket and the view."""
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        self._view_middleware: list[Any] = []
+        self._template_response_middleware: list[Any] = []
+        self._exception_middleware: list[Any] = []
+        self._middleware_chain = convert_exception_to_response(self._get_response)
+
+
+_relay = RelayHandler()
+_pages = WSGIHandler()
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    handler = _relay if environ.get("PATH_INFO", "").startswith("/v1/") else _pages
+    response: Iterable[bytes] = handler(environ, start_response)
+    return response

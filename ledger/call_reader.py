@@ -11,8 +11,8 @@ import msgspec
 from django.db.models import Exists, OuterRef, QuerySet
 
 from ledger import ids
-from ledger.models import Adjustment, Call
-from ledger.prices import sheet_from_row
+from ledger.models import Adjustment, Call, PriceSheet
+from ledger.prices import compiled
 from ledger.rating import Conditions, Line, rate
 from ledger.reports import Named, names_of
 
@@ -107,11 +107,12 @@ def named(page: Sequence[Call]) -> list[CallDetail]:
 def explained(call: Call) -> CallDetail:
     """One call with its rating lines, computed now from the row and the sheet it names."""
     [detail] = named([call])
-    if call.price_sheet_id is None:
+    sheet = PriceSheet.objects.filter(pk=call.price_sheet_id).first()
+    if sheet is None:
         return detail
     rating = rate(
-        sheet=sheet_from_row(call.price_sheet_id),
-        meters={meter: Decimal(str(quantity)) for meter, quantity in call.meters.items()},
+        sheet=compiled(sheet),
+        meters={meter: _quantity(stored) for meter, stored in call.meters.items()},
         input_total=call.input_tokens,
         conditions=Conditions(
             service_tier=call.service_tier,
@@ -123,10 +124,15 @@ def explained(call: Call) -> CallDetail:
     )
     return msgspec.structs.replace(
         detail,
-        lines=tuple(rating.lines),
+        lines=rating.lines,
         lines_usd=rating.cost_usd,
         adds_up=None if call.cost_usd is None else rating.cost_usd == call.cost_usd,
     )
+
+
+def _quantity(stored: int | float | str) -> int | Decimal:
+    """A quantity as JSON keeps it: a whole number, or the text of a fraction."""
+    return stored if isinstance(stored, int) else Decimal(str(stored))
 
 
 def _total_usd(call: Call, adjustments: Iterable[Adjustment]) -> Decimal | None:

@@ -103,18 +103,15 @@ def spend(
     if start > end:
         raise UnknownReport(f"The period begins on {start} and ends before, on {end}.", param="from")
     columns = list(dict.fromkeys(name if name == "day" else f"{name}_id" for name in group_by))
-    found = list(
-        DailySpend.objects.filter(_condition(filters or {}), day__range=(start, end))
-        .order_by()
-        .values(*columns)
-        .annotate(**_aggregates())[: MAX_ROWS + 1]
-    )
+    days = DailySpend.objects.filter(_condition(filters or {}), day__range=(start, end)).order_by()
+    if columns:
+        found = list(days.values(*columns).annotate(**_aggregates())[: MAX_ROWS + 1])
+    else:
+        found = [days.aggregate(**_aggregates())]
     if len(found) > MAX_ROWS:
         raise UnknownReport(f"More than {MAX_ROWS} rows: group by less or ask for fewer days.", param="group_by")
-    names = {
-        name: names_of(name, {row[f"{name}_id"] for row in found}) for name in group_by if name != "day"
-    }
-    # Without groups SQL gives one row of NULLs even where there is nothing.
+    names = {name: names_of(name, {row[f"{name}_id"] for row in found}) for name in group_by if name != "day"}
+    # Without groups there is one row of NULLs even where there is nothing.
     rows = [_row(values, names=names) for values in found if values["sum_calls"] is not None]
     return sorted(rows, key=lambda row: _place(row, group_by))
 

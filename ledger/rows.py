@@ -68,6 +68,8 @@ class SettleRow(Struct, frozen=True):
     region: str = ""
     variant: str = ""
     stated_cost_usd: Decimal | None = None
+    # The sheet of the model that was served, where that is not the model that was held for.
+    sheet: int | None = None
 
 
 _WIDTHS = {

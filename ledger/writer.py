@@ -68,15 +68,23 @@ class Refusal(NamedTuple):
     why: Literal["limit", "unpriced"]
 
 
+class Verdict(NamedTuple):
+    """Admitted when `refusal` is None. `room` is what request and token limits had left, by limit id."""
+
+    refusal: Refusal | None
+    room: dict[str, Any]
+
+
 class _Item:
     """What one caller waits for. `lock` is held until the outcome is known."""
 
-    __slots__ = ("error", "given_up", "hold", "lock", "queued_at", "refusal", "settle", "spooled")
+    __slots__ = ("error", "given_up", "hold", "lock", "queued_at", "room", "refusal", "settle", "spooled")
 
     def __init__(self, *, settle: bytes | None, hold: tuple[HoldRow, bytes] | None) -> None:
         self.settle = settle
         self.hold = hold
         self.refusal: Refusal | None = None
+        self.room: dict[str, Any] = {}
         self.error: Exception | None = None
         self.given_up = False
         self.spooled = False
@@ -138,8 +146,8 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def hold(self, row: HoldRow) -> Refusal | None:
-        """Commit a hold. None: admitted, and durable. Raises LedgerUnavailable; then nothing was admitted."""
+    def hold(self, row: HoldRow) -> Verdict:
+        """Commit a hold: durable when admitted. Raises LedgerUnavailable; then nothing was admitted."""
         return self._hold(_Item(settle=None, hold=(row, encode(row))))
 
     def settle(self, row: SettleRow) -> None:
@@ -150,7 +158,7 @@ class Writer:
         if not item.wait(self._timeout_s):
             self._spool_settle(item)
 
-    def settle_and_hold(self, settle: SettleRow, hold: HoldRow) -> Refusal | None:
+    def settle_and_hold(self, settle: SettleRow, hold: HoldRow) -> Verdict:
         """Commit the end of one attempt and the hold of the next together. As `hold`; the settle is never lost."""
         item = _Item(settle=encode(fit(settle)), hold=(hold, encode(hold)))
         try:
@@ -192,7 +200,7 @@ class Writer:
 
     # --- callers, inside ----------------------------------------------------------------------------------
 
-    def _hold(self, item: _Item) -> Refusal | None:
+    def _hold(self, item: _Item) -> Verdict:
         if os.getpid() != self.pid:
             raise RuntimeError("this writer was made before a fork: each process needs its own")
         problem = self.problem()
@@ -208,10 +216,10 @@ class Writer:
             raise LedgerUnavailable(f"the ledger did not commit the hold within {self._timeout_s} s")
         return self._outcome(item)
 
-    def _outcome(self, item: _Item) -> Refusal | None:
+    def _outcome(self, item: _Item) -> Verdict:
         if item.error is not None:
             raise item.error
-        return item.refusal
+        return Verdict(item.refusal, item.room)
 
     def _put(self, item: _Item) -> None:
         with self._wake:
@@ -360,14 +368,16 @@ class Writer:
         answer: dict[str, Any] | None = row[0] if row else None
         return answer
 
-    def _finish(self, frozen: _Frozen, refusals: dict[str, Any] | None) -> None:
+    def _finish(self, frozen: _Frozen, answer: dict[str, Any] | None) -> None:
         """Hand out the verdicts; settle what nobody waits for any more."""
         ordinal = 0
+        refusals, room = (answer["refused"], answer["room"]) if answer else ({}, {})
         for item in frozen.items:
             if item.hold is None:
                 continue
             ordinal += 1
-            refused = refusals.get(str(ordinal)) if refusals else None
+            item.room = room
+            refused = refusals.get(str(ordinal))
             if refused is not None:
                 item.refusal = Refusal(limit=refused["limit"], why=refused["why"])
         with self._wake:

@@ -4,7 +4,7 @@ A `Clock` runs the deadlines of one call. It travels through requests and urllib
 and re-arms the socket's timeout before every single read and write, so that a server which trickles a byte a second,
 be it in a header, in a chunk size or in the body, cannot outlive the total.
 
-Leans on `_get_conn`, `_put_conn`, `_make_request` and `_new_conn` of urllib3 2.x: tests/providers/test_pool.py guards them.
+Leans on `_get_conn`, `_put_conn`, `_make_request`, `_new_conn` of urllib3 2.x; tests/providers/test_pool.py guards it.
 """
 
 from __future__ import annotations

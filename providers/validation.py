@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from providers.address import AddressRefused, check_base_url
 from providers.models import Provider
-from providers.registry import ADAPTERS
+from providers.registry import names
 
 
 def provider_faults(provider: Provider) -> dict[str, str]:
@@ -13,8 +13,8 @@ def provider_faults(provider: Provider) -> dict[str, str]:
     Resolves the host of `base_url`; a name that does not resolve now is not a fault.
     """
     found: dict[str, str] = {}
-    if provider.adapter not in ADAPTERS:
-        found["adapter"] = f"No adapter {provider.adapter!r}: use one of {', '.join(sorted(ADAPTERS))}."
+    if provider.adapter not in names():
+        found["adapter"] = f"No adapter {provider.adapter!r}: use one of {', '.join(names())}."
     if provider.base_url:
         try:
             check_base_url(

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.backends.postgresql.operations import DatabaseOperations
 
 
 class NetworkForbidden(RuntimeError):
@@ -70,3 +72,34 @@ def _is_literal(host: object) -> bool:
     except ValueError:
         return False
     return True
+
+
+_TRUNCATE_TRIGGERS = """
+SELECT tgrelid::regclass::text, quote_ident(tgname), tgenabled::text FROM pg_trigger
+WHERE NOT tgisinternal AND tgtype & 32 <> 0 AND tgenabled <> 'D'
+"""
+_ENABLE = {"A": "ENABLE ALWAYS", "O": "ENABLE", "R": "ENABLE REPLICA"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tests_may_truncate() -> Iterator[None]:
+    """Let tests with real transactions empty the tables after themselves, which the ledger's triggers refuse.
+
+    The triggers are off within the one transaction that truncates, and the rows that migrations insert come back.
+    """
+    real_flush = DatabaseOperations.execute_sql_flush
+
+    def flush(self: DatabaseOperations, sql_list: list[str]) -> None:
+        if not sql_list:
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(_TRUNCATE_TRIGGERS)
+            triggers = cursor.fetchall()
+        off = [f"ALTER TABLE {table} DISABLE TRIGGER {name};" for table, name, _ in triggers]
+        on = [f"ALTER TABLE {table} {_ENABLE[state]} TRIGGER {name};" for table, name, state in triggers]
+        back = ["INSERT INTO ledger_snapshotversion (id, version, changed_at) VALUES (1, 1, now());"]
+        real_flush(self, [*off, *sql_list, *on, *back])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "execute_sql_flush", flush)
+        yield

@@ -26,7 +26,8 @@ class Change(Struct, frozen=True):
 def field_change(*, field: str, old: object, new: object) -> FieldChange:
     """Texts for people; a secret is told as set or not set."""
     if field in _SECRET_FIELDS:
-        return FieldChange(field, "set" if old else "not set", "set anew" if old and new else "set" if new else "not set")
+        now = ("set anew" if old else "set") if new else "not set"
+        return FieldChange(field, "set" if old else "not set", now)
     return FieldChange(field, shown(old), shown(new))
 
 

@@ -41,22 +41,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+# Each is narrower than PyYAML's own, so that whatever PyYAML writes without quotes is read back as text.
 _RESOLVERS = (
     ("bool", re.compile(r"true|True|TRUE|false|False|FALSE"), "tTfF"),
-    ("int", re.compile(r"[-+]?[0-9][0-9_]*"), "-+0123456789"),
-    ("float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), "-+.0123456789"),
+    ("int", re.compile(r"[-+]?(0|[1-9][0-9_]*)"), "-+0123456789"),
+    ("float", re.compile(r"([-+]?[0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?"), "-+.0123456789"),
     ("null", re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""]),
 )
 for _tag, _pattern, _first in _RESOLVERS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern.pattern})$"), list(_first))
 
 
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    # Not SafeLoader's: that reads 010 as eight.
-    return int(node.value.replace("_", ""))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: Decimal(node.value))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,23 +30,25 @@ class Recorder:
         what: str,
         row: models.Model,
         values: Mapping[str, Any],
-        faults: Mapping[str, str] | None = None,
+        faults: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """Give `row` these values and save it, unless it has them; an error is noted with its path.
 
-        `faults` are what the caller found wrong beside the model's own validation, by field.
+        `faults` is asked, once the row has its new values, what is wrong beside the model's own validation, by field.
         """
         is_new = row._state.adding
         differing = [name for name, value in values.items() if is_new or _current(row, name) != value]
-        told = tuple(field_change(field=name, old=_current(row, name), new=values[name]) for name in differing)
+        told = [] if is_new else [
+            field_change(field=name, old=_current(row, name), new=values[name]) for name in differing
+        ]
         for name in differing:
             setattr(row, name, values[name])
-        if faults:
-            self.errors.extend(f"{path}.{name}: {message}" for name, message in faults.items())
-        elif not is_new and not differing:
+        if not is_new and not differing:
             self.unchanged += 1
+        elif found := faults():
+            self.errors.extend(f"{path}.{name}: {message}" for name, message in found.items())
         elif self.save(path=path, row=row):
-            self.tell(what=what, fields=() if is_new else told)
+            self.tell(what=what, fields=tuple(told))
 
     def tell(self, *, what: str, fields: tuple[FieldChange, ...] = ()) -> None:
         self.changes.append(Change(what, fields))

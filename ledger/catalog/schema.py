@@ -29,7 +29,7 @@ class ProviderEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     allow_private_address: bool | UnsetType = UNSET
     timeout_s: float | UnsetType = UNSET
     connect_timeout_s: float | UnsetType = UNSET
-    first_byte_timeout_s: float | None | UnsetType = UNSET
+    first_byte_timeout_s: float | UnsetType | None = UNSET
     idle_timeout_s: float | UnsetType = UNSET
     stream_timeout_s: float | UnsetType = UNSET
     max_retries: int | UnsetType = UNSET
@@ -48,10 +48,10 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enabled: bool | UnsetType = UNSET
     deprecated: bool | UnsetType = UNSET
     capabilities: tuple[str, ...] | UnsetType = UNSET
-    context_window: int | None | UnsetType = UNSET
-    max_output_tokens: int | None | UnsetType = UNSET
-    default_max_output_tokens: int | None | UnsetType = UNSET
-    timeout_s: float | None | UnsetType = UNSET
+    context_window: int | UnsetType | None = UNSET
+    max_output_tokens: int | UnsetType | None = UNSET
+    default_max_output_tokens: int | UnsetType | None = UNSET
+    timeout_s: float | UnsetType | None = UNSET
 
 
 class RateEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -107,10 +107,10 @@ class KeyEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     user: Name
-    team: Name | None | UnsetType = UNSET
+    team: Name | UnsetType | None = UNSET
     scopes: tuple[Literal["call", "read-spend", "admin"], ...] | UnsetType = UNSET
     allowed_models: tuple[Name, ...] | UnsetType = UNSET
-    expires_at: Instant | None | UnsetType = UNSET
+    expires_at: Instant | UnsetType | None = UNSET
 
 
 class LimitEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

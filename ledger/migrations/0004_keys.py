@@ -1,10 +1,9 @@
 """API keys are never deleted, never change their identity, never come back from a revocation."""
 
-from pathlib import Path
-
 from django.db import migrations
 
-SQL = Path(__file__).resolve().parent.parent / "sql" / "keys.sql"
+from ledger.sql import read
+
 UNDO = """
 DROP TRIGGER apikey_identity_kept ON ledger_apikey;
 DROP TRIGGER apikey_never_truncated ON ledger_apikey;
@@ -15,6 +14,6 @@ DROP FUNCTION ledger_apikey_keep();
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ledger", "0002_books")]
+    dependencies = [("ledger", "0003_prices_frozen")]
 
-    operations = [migrations.RunSQL(SQL.read_text(), UNDO)]
+    operations = [migrations.RunSQL(read("keys"), UNDO)]

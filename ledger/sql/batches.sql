@@ -61,13 +61,15 @@ BEGIN
       input_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, output_tokens bigint,
       reasoning_tokens bigint, meters jsonb, raw_usage jsonb, usage_source text, usage_flags jsonb,
       service_tier text, speed text, region text, variant text,
-      cost_usd numeric, unpriced_reason text, cost_source text, stated_cost_usd numeric
+      cost_usd numeric, unpriced_reason text, cost_source text, stated_cost_usd numeric, sheet bigint
     )) WITH ORDINALITY AS r
   ), gone AS (
     DELETE FROM ledger_hold h USING s WHERE h.id = s.id RETURNING h.*
   ), ended AS (
     SELECT s.*, g.request_id, g.attempt, g.key_id, g.user_id, g.team_id, g.model_id, g.provider_id, g.tags, g.surface,
-      g.requested_name, g.streamed, g.price_sheet_id, g.windows, g.bound_usd, g.bound_tokens,
+      g.requested_name, g.streamed,
+      -- A provider that served another model than was asked for is paid that model's price.
+      coalesce(s.sheet, g.price_sheet_id) AS price_sheet_id, g.windows, g.bound_usd, g.bound_tokens,
       row_number() OVER (ORDER BY s.ordinality) AS place,
       -- An unknown cost counts as its upper bound until somebody settles it.
       coalesce(s.cost_usd, g.bound_usd, 0) AS counted_usd,
@@ -158,15 +160,16 @@ BEGIN
 END $$;
 
 -- Admit each hold if for ALL its limits used + held + need <= amount; insert the admitted.
--- `e_*` are the edges hold -> window, ordered by hold; `w_*` the windows, locked. Returns the refusals:
--- {"<ordinal>": {"limit": id, "why": "limit"|"unpriced"}} or NULL.
+-- `e_*` are the edges hold -> window, ordered by hold; `w_*` the windows, locked. Returns NULL or
+-- {"refused": {"<ordinal>": {"limit": id, "why": "limit"|"unpriced"}}, "room": {"<limit>": what is left}}, with the room
+-- of request and token limits only: clients are told of those in headers.
 CREATE FUNCTION hold_batch(p_writer uuid, p_now timestamptz, p_holds jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   e_hold int[]; e_window bigint[]; e_limit bigint[]; e_need numeric[]; e_blocks boolean[]; e_priced boolean[];
   e_room_at int[];
-  w_id bigint[]; w_room numeric[];
+  w_id bigint[]; w_room numeric[]; w_limit bigint[]; w_told boolean[];
   edges int; e int; first int; last int; hold int; refused_by int;
-  refusals jsonb := NULL; refused int[] := '{}';
+  refusals jsonb := NULL; refused int[] := '{}'; room jsonb := NULL;
 BEGIN
   SELECT array_agg(h.ordinality::int ORDER BY h.ordinality, w.id), array_agg(w.id ORDER BY h.ordinality, w.id),
     array_agg(l.id ORDER BY h.ordinality, w.id),
@@ -186,8 +189,8 @@ BEGIN
         l.amount - w.used - w.held - CASE WHEN l.period = 'minute' THEN coalesce((
           SELECT (p.used + p.held) * (1 - extract(second FROM p_now) / 60)
           FROM ledger_limitwindow p WHERE p.limit_id = l.id AND p.starts_at = w.starts_at - interval '1 minute'), 0)
-        ELSE 0 END)
-      INTO w_id, w_room
+        ELSE 0 END), array_agg(l.id), array_agg(l.metric IN ('requests', 'tokens'))
+      INTO w_id, w_room, w_limit, w_told
       FROM ledger_limitwindow w JOIN ledger_limit l ON l.id = w.limit_id WHERE w.id = ANY (e_window);
     SELECT array_agg(array_position(w_id, u.id) ORDER BY u.o) INTO e_room_at
       FROM unnest(e_window) WITH ORDINALITY AS u(id, o);
@@ -220,6 +223,10 @@ BEGIN
     FROM (SELECT u.id, sum(u.need) AS need FROM unnest(e_hold, e_window, e_need) AS u(hold, id, need)
           WHERE u.hold <> ALL (refused) GROUP BY u.id) d
     WHERE w.id = d.id;
+    IF true = ANY (w_told) THEN
+      SELECT jsonb_object_agg(u.id::text, u.room) INTO room
+        FROM unnest(w_limit, w_room, w_told) AS u(id, room, told) WHERE u.told;
+    END IF;
   END IF;
 
   INSERT INTO ledger_hold (
@@ -236,7 +243,10 @@ BEGIN
     dispatched boolean, deadline_s double precision)) WITH ORDINALITY AS h
   WHERE h.ordinality <> ALL (refused)
   ORDER BY h.ordinality;
-  RETURN refusals;
+  IF refusals IS NULL AND room IS NULL THEN
+    RETURN NULL;
+  END IF;
+  RETURN jsonb_build_object('refused', coalesce(refusals, '{}'), 'room', coalesce(room, '{}'));
 END $$;
 
 CREATE FUNCTION ledger_write(

@@ -27,7 +27,7 @@ class OpenAICompatible(HttpAdapter):
     paths: ClassVar[Mapping[Operation, str]] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 
     def __init__(self, config: ProviderConfig) -> None:
-        self.wire = OpenAIChat(_dialect(config))
+        self.wire = OpenAIChat(dialect=_dialect(config))
         super().__init__(config)
         self.paths = {  # type: ignore[misc]  # these servers have their own paths, object by object
             operation: text_setting(config, f"{operation}_path", path) for operation, path in type(self).paths.items()

@@ -33,7 +33,7 @@ class _Source(Struct, gc=False):
 class _Block(Struct, gc=False):
     type: str = ""
     source: _Source | str | None = None
-    content: str | list[_Block] | dict[str, Any] | None = None
+    content: str | list[_Block] | _Block | None = None
 
 
 class _Message(Struct, gc=False):
@@ -78,7 +78,7 @@ def admit(body: bytes) -> Admitted:
     try:
         known = _BODY.decode(body)
         fields = _FIELDS.decode(body)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         refuse(error)
     media, media_bytes = _media(known)
     metadata, user = _metadata(known.metadata)
@@ -108,7 +108,7 @@ def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None = N
     return msgspec.json.encode(fields)
 
 
-def refuse(error: ValueError | RecursionError) -> NoReturn:
+def refuse(error: msgspec.DecodeError | RecursionError) -> NoReturn:
     """Raises what msgspec found wrong with a body as InvalidRequest, with the path of the field as its param."""
     if isinstance(error, RecursionError):
         raise InvalidRequest("The request body is nested too deep.", param="$") from error
@@ -135,9 +135,7 @@ def _metadata(metadata: dict[str, Any] | None) -> tuple[dict[str, str], str]:
     try:
         user = msgspec.convert(metadata, _Metadata).user_id or ""
     except msgspec.ValidationError as error:
-        raise InvalidRequest(
-            "$.metadata.user_id: expected a string or null.", param="$.metadata.user_id"
-        ) from error
+        raise InvalidRequest("$.metadata.user_id: expected a string or null.", param="$.metadata.user_id") from error
     return {key: value for key, value in metadata.items() if isinstance(value, str) and key != "user_id"}, user
 
 
@@ -167,13 +165,6 @@ def _sources(blocks: list[_Block]) -> Iterator[tuple[str, _Source]]:
                 yield kind, source
         if isinstance(block.content, list):
             yield from _sources(block.content)
-        elif isinstance(block.content, dict):
+        elif isinstance(block.content, _Block):
             # A fetched page: {"type": "web_fetch_result", "content": {"type": "document", "source": ...}}.
-            yield from _sources(_nested(block.content))
-
-
-def _nested(content: dict[str, Any]) -> list[_Block]:
-    try:
-        return [msgspec.convert(content.get("content"), _Block)]
-    except msgspec.ValidationError:
-        return []
+            yield from _sources([block.content])

@@ -54,19 +54,23 @@ Turn = tuple[str, list[Json]]
 
 
 class _Writer(Struct, frozen=True):
-    """How to treat what cannot be said, and whether the request came from this wire."""
+    """How to treat what cannot be said, and whose words the request is made of.
+
+    own: fields of `extra`, file ids and the like are this wire's. in_place: a client of this wire placed the messages.
+    """
 
     drop: bool
     own: bool
+    in_place: bool
 
     def cannot(self, param: str, why: str) -> None:
         if not self.drop:
-            raise Unsupported(f"{param}: {why}. Leave it out, or set \"drop_unsupported\": true.", param=param)
+            raise Unsupported(f'{param}: {why}. Leave it out, or set "drop_unsupported": true.', param=param)
 
 
 def encode_request(request: Request, *, drop_unsupported: bool = False) -> bytes:
     """The body. Raises Unsupported(param) for what this wire cannot say, unless `drop_unsupported`."""
-    writer = _Writer(drop=drop_unsupported, own=request.wire in ("", NAME))
+    writer = _Writer(drop=drop_unsupported, own=request.wire in ("", NAME), in_place=request.wire == NAME)
     _refuse_foreign(request, writer)
     system, turns = _conversation(request.messages, writer)
     cap = request.max_output_tokens
@@ -104,13 +108,14 @@ def _conversation(messages: tuple[Message, ...], writer: _Writer) -> tuple[list[
     turns: list[Turn] = []
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
-        if message.name:
+        # A tool's name on its result only repeats what the call's id says.
+        if message.name and message.role != "tool":
             writer.cannot(f"{path}.name", "a message cannot name its author here")
         content = list(_blocks(message.parts, path, writer))
         role = _ROLES[message.role]
-        if role == "system" and not (writer.own and turns):
+        if role == "system" and not _is_whole(content) and not (writer.in_place and turns):
             system.extend(content)
-        elif content or role == "user" or _is_whole(content):
+        elif content or role != "assistant":
             _append(turns, role, content)
     if not turns:
         writer.cannot("messages", "at least one user or assistant message is needed besides the system prompt")
@@ -166,9 +171,10 @@ def _block(part: Part, path: str, writer: _Writer) -> Json | None:
         case OpaquePart() if part.wire == NAME:
             return part.value
         case OpaquePart():
-            return writer.cannot(path, f"a part of the {part.wire} wire has no counterpart here")
+            writer.cannot(path, f"a part of the {part.wire} wire has no counterpart here")
         case AudioPart():
-            return writer.cannot(path, "this provider takes no audio")
+            writer.cannot(path, "this provider takes no audio")
+    return None
 
 
 def _text(part: TextPart, path: str, writer: _Writer) -> Json:
@@ -188,21 +194,25 @@ def _image(part: ImagePart, path: str, writer: _Writer) -> Json:
 
 def _file(part: FilePart, path: str, writer: _Writer) -> Json | None:
     if part.file_id and not writer.own:
-        return writer.cannot(f"{path}.file_id", "a file id of another provider means nothing here")
+        writer.cannot(f"{path}.file_id", "a file id of another provider means nothing here")
+        return None
+    for name in part.extra.keys() - {"context", "citations"}:
+        writer.cannot(f"{path}.{name}", "a document has no such field here")
     block = blocks.document_block(part)
     if block is None:
-        return writer.cannot(path, f"a document must be a PDF or UTF-8 text, not {part.media_type!r}")
+        writer.cannot(path, f"a document must be a PDF or UTF-8 text, not {part.media_type!r}")
     return block
 
 
 def _reasoning(part: ReasoningPart, path: str, writer: _Writer) -> Json | None:
     if not part.signature and not part.redacted:
-        return writer.cannot(path, "reasoning without this provider's signature is not accepted back")
+        writer.cannot(path, "reasoning without this provider's signature is not accepted back")
+        return None
     return blocks.reasoning_block(part)
 
 
 def _id(call_id: str, writer: _Writer) -> str:
-    return call_id if writer.own else _NOT_IN_ID.sub("_", call_id)
+    return call_id if writer.in_place else _NOT_IN_ID.sub("_", call_id)
 
 
 # --- settings ---------------------------------------------------------------------------------------------

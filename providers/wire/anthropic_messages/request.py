@@ -73,7 +73,7 @@ def decode_request(body: bytes) -> Request:
     try:
         raw = msgspec.json.decode(body, type=Json)
         known = msgspec.convert(raw, _Body)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         refuse(error)
     extra = {
         key: value

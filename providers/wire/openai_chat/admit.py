@@ -18,14 +18,18 @@ _Cap = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _N = Annotated[int, Meta(ge=1, le=128)]
 
 
+_ABSENT = Raw()
+_NULL = b"null"
+
+
 class _Part(Struct, frozen=True, gc=False):
     type: str
     text: str | None = None
-    image_url: Raw | None = None
-    input_audio: Raw | None = None
-    file: Raw | None = None
-    document_url: Raw | None = None
-    video_url: Raw | None = None
+    image_url: Raw = _ABSENT
+    input_audio: Raw = _ABSENT
+    file: Raw = _ABSENT
+    document_url: Raw = _ABSENT
+    video_url: Raw = _ABSENT
 
 
 class _Function(Struct, frozen=True, gc=False):
@@ -75,7 +79,7 @@ class _Body(Struct, frozen=True, gc=False):
     tools: list[_Tool] | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
-    web_search_options: Raw | None = None
+    web_search_options: Raw = _ABSENT
     user: str | None = None
     metadata: dict[str, str] | None = None
     service_tier: str | None = None
@@ -87,7 +91,6 @@ _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _TRUE = Raw(b"true")
-_NULL = b"null"
 _KINDS = {
     "image_url": "image",
     "image": "image",
@@ -183,7 +186,7 @@ def _raw(value: object) -> Raw:
 
 def _has_server_tools(known: _Body, fields: dict[str, Raw]) -> bool:
     """Tools that the provider runs itself, and whose results it counts as input."""
-    if known.web_search_options is not None or "plugins" in fields:
+    if bytes(known.web_search_options) not in (b"", _NULL) or "plugins" in fields:
         return True
     return any(tool.type not in _CLIENT_TOOLS for tool in known.tools or ())
 
@@ -204,16 +207,15 @@ def _media(messages: list[_Message]) -> tuple[dict[str, int], int]:
 
 
 def _inline_bytes(part: _Part) -> int:
-    if part.input_audio is not None:
-        return _longest_string(bytes(part.input_audio))
+    inline = _longest_string(bytes(part.input_audio))
     for raw in (part.image_url, part.file, part.document_url, part.video_url):
-        if raw is not None:
-            held = bytes(raw)
-            start = held.find(_BASE64)
-            if start >= 0:
-                return held.find(b'"', start) - start - len(_BASE64)
-            return _longest_string(held) if b'"file_data"' in held else 0
-    return 0
+        held = bytes(raw)
+        start = held.find(_BASE64)
+        if start >= 0:
+            inline += held.find(b'"', start) - start - len(_BASE64)
+        elif b'"file_data"' in held:
+            inline += _longest_string(held)
+    return inline
 
 
 def _longest_string(held: bytes) -> int:

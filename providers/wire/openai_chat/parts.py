@@ -166,7 +166,7 @@ def _encode_file(part: FilePart, param: str) -> Json:
 
 def unsupported(what: str, param: str) -> Unsupported:
     return Unsupported(
-        f"This model's provider cannot be sent {what} ({param!r}). Leave it out, or set \"drop_unsupported\": true.",
+        f'This model\'s provider cannot be sent {what} ({param!r}). Leave it out, or set "drop_unsupported": true.',
         param=param,
     )
 

@@ -94,7 +94,7 @@ def _messages(writer: _Writer) -> Iterator[Json]:
         path = f"messages[{index}]"
         results = [part for part in message.parts if isinstance(part, ToolResultPart)]
         rest: list[Part] = [part for part in message.parts if not isinstance(part, ToolResultPart)]
-        if media and (not results or rest):
+        if media and not results:
             yield {"role": "user", "content": writer.content(media, path)}
             media = []
         for result in results:

@@ -1,0 +1,142 @@
+"""The view every model-calling surface shares: authenticate, read, relay, answer in the surface's own shape.
+
+A DRF view without serializers, parsers or negotiation: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+from uuid import UUID
+
+import psycopg
+from django.db import Error as DjangoDatabaseError
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from gateway.api import parsing
+from gateway.api.authentication import client_address, failed_keys, key_text
+from gateway.errors import ApiError, ledger_unavailable
+from gateway.keyring import Principal
+from gateway.relay import Caller, Streamed, relay
+from gateway.runtime import Runtime, runtime
+from ledger.ids import new_request_id
+from providers.errors import InvalidRequest, ProviderError
+from providers.wire.base import Wire
+
+log = logging.getLogger("tollbook.api")
+
+
+def authenticate(current: Runtime, meta: dict[str, Any]) -> Principal:
+    """The caller behind a request's headers. Raises ApiError; many bad keys from one address are refused for a while."""
+    try:
+        return current.keyring.authenticate(key_text(meta), version=current.snapshot.version)
+    except ApiError as error:
+        if error.code == "invalid_key":
+            error.headers["WWW-Authenticate"] = 'Bearer realm="tollbook"'
+            wait_s = failed_keys.record(client_address(meta))
+            if wait_s:
+                raise ApiError(
+                    "too_many_bad_keys", "Too many wrong API keys from this address.", retry_after_s=wait_s
+                ) from None
+        raise
+
+
+class SurfaceView(APIView):
+    """A surface names its `wire` and its `surface` word; `post` tells the rest."""
+
+    wire: ClassVar[Wire]
+    surface: ClassVar[str]
+    authentication_classes = ()
+    permission_classes = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """No negotiation, no throttles: a surface speaks one content type, and limits are the ledger's."""
+
+    def finalize_response(  # type: ignore[override]
+        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        """Nothing to render, and no Vary: there is one representation."""
+        return response
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
+        return self.refusal(exc, request_id=getattr(self, "request_id", None))
+
+    @extend_schema(exclude=True)
+    def post(self, request: Request) -> HttpResponseBase:
+        meta = request._request.META
+        self.request_id = new_request_id()
+        current = runtime()
+        principal = authenticate(current, meta)
+        caller = Caller(
+            principal=principal,
+            client_request_id=parsing.client_request_id(meta.get("HTTP_X_REQUEST_ID", "")),
+            tags=parsing.tags(meta["HTTP_X_TOLLBOOK_TAGS"]) if "HTTP_X_TOLLBOOK_TAGS" in meta else {},
+            timeout_s=parsing.timeout_s(meta.get("HTTP_X_TOLLBOOK_TIMEOUT_S", "")),
+        )
+        body = parsing.read_body(meta)
+        answer = relay(
+            runtime=current, wire=self.wire, surface=self.surface, body=body, caller=caller, request_id=self.request_id
+        )
+        if isinstance(answer, Streamed):
+            return StreamingHttpResponse(
+                answer.chunks, content_type="text/event-stream", headers={**answer.headers, **STREAM_HEADERS}
+            )
+        return _response(answer.body, content_type=self.wire.content_type, headers=answer.headers)
+
+    # --- errors -------------------------------------------------------------------------------------------
+
+    def refusal(self, exc: Exception, *, request_id: UUID | None) -> HttpResponse:
+        """Any exception as the surface's error. What is not one of ours is logged whole and told as nothing."""
+        error = _known(exc)
+        ours = str(request_id) if request_id else ""
+        shown = parsing.client_request_id(self.request.META.get("HTTP_X_REQUEST_ID", "")) or ours
+        call = getattr(exc, "call_id", "") or ""
+        body = self.wire.encode_error(
+            status=error.status,
+            code=error.code,
+            message=error.message,
+            param=error.param,
+            request_id=ours,
+            call_id=call,
+        )
+        headers = {"X-Request-Id": shown, **error.headers}
+        if call:
+            headers["X-Tollbook-Call-Id"] = call
+        return _response(body, status=error.status, content_type="application/json", headers=headers)
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        error = ApiError("method_not_allowed", f"{request.method} is not allowed here: POST.", headers={"Allow": "POST"})
+        return self.refusal(error, request_id=None)
+
+
+def _response(body: bytes, *, content_type: str, headers: dict[str, str], status: int = 200) -> HttpResponse:
+    """A whole answer. Its length is told here: no middleware does it for /v1/."""
+    headers["Content-Length"] = str(len(body))
+    return HttpResponse(body, status=status, content_type=content_type, headers=headers)
+
+
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def _known(exc: Exception) -> ApiError:
+    if isinstance(exc, ApiError):
+        return exc
+    if isinstance(exc, ProviderError):
+        wait_s = exc.retry_after_s
+        return ApiError(
+            exc.code,
+            exc.message,
+            status=exc.client_status,
+            param=exc.param if isinstance(exc, InvalidRequest) else "",
+            retry_after_s=int(wait_s) + 1 if wait_s is not None else None,
+        )
+    if isinstance(exc, psycopg.Error | DjangoDatabaseError):
+        return ledger_unavailable()
+    if isinstance(exc, RecursionError):
+        return ApiError("invalid_request", "The body is nested too deeply.")
+    log.error("defect", exc_info=exc)
+    return ApiError("internal_error", "The gateway failed. Its log has the reason under this request id.")

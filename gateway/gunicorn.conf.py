@@ -1,0 +1,43 @@
+"""gunicorn: a thread per open call, a process per core, nothing shared but PostgreSQL.
+
+No preload: the writer and its connection belong to one process. No max_requests: a recycled worker cuts streams.
+"""
+
+import os
+
+wsgi_app = "gateway.wsgi:application"
+bind = os.environ.get("TOLLBOOK_BIND", f"0.0.0.0:{os.environ.get('PORT', '8000')}")
+worker_class = "gthread"
+workers = int(os.environ.get("TOLLBOOK_WORKERS", os.cpu_count() or 1))
+threads = int(os.environ.get("TOLLBOOK_THREADS", "512"))
+# Beyond the threads, so many idle connections are kept open for their clients' next request.
+worker_connections = threads * 2
+preload_app = False
+keepalive = 75
+timeout = 120
+graceful_timeout = int(os.environ.get("TOLLBOOK_GRACEFUL_TIMEOUT_S", "30"))
+control_socket_disable = True
+accesslog = None
+errorlog = "-"
+# Wide enough for the headers of proxies in front.
+limit_request_field_size = 16_380
+
+
+def post_worker_init(worker):
+    """Start the writer and read the catalog before the first call, not in it."""
+    from gateway.runtime import runtime
+
+    runtime()
+
+
+def worker_exit(server, worker):
+    """Settle what is still open, commit what is queued, close the writer's row."""
+    from gateway import runtime
+
+    runtime.stop()
+
+
+def child_exit(server, worker):
+    from gateway.metrics import mark_process_dead
+
+    mark_process_dead(worker.pid)

@@ -1,0 +1,125 @@
+"""One attempt in flight: from the commit of its hold to the one commit that ends it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.settlement import Ending, estimated, settle_row
+from gateway.snapshot import Snapshot, Target
+from ledger.rating import Sheet
+from ledger.rows import HoldRow, SettleRow
+from providers.http import Exchange
+from providers.unified import Usage
+
+if TYPE_CHECKING:
+    from gateway.runtime import Runtime
+
+
+class Progress(Protocol):
+    """What has been seen of an answer so far."""
+
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def output_bytes(self) -> int: ...
+    @property
+    def model(self) -> str: ...
+
+
+class OpenCall:
+    """Ends exactly once, whoever comes first: its own thread, the client's leaving, or the stop of the process."""
+
+    def __init__(
+        self, *, runtime: Runtime, snapshot: Snapshot, hold: HoldRow, target: Target, sheet: Sheet | None,
+        input_estimate: int,
+    ) -> None:
+        self.hold = hold
+        self.started_at = datetime.now(UTC)
+        self.started = time.monotonic()
+        self.first_token_ms: int | None = None
+        self.exchange: Exchange | None = None
+        self.progress: Progress | None = None
+        self.interrupted = False
+        self._runtime = runtime
+        self._snapshot = snapshot
+        self._target = target
+        self._sheet = sheet
+        self._input_estimate = input_estimate
+        self._ended = False
+        self._lock = threading.Lock()
+        runtime.open_calls[id(self)] = self
+
+    def end(self, ending: Ending) -> SettleRow | None:
+        """The row that settles this call; None when it has ended already. The caller commits it."""
+        with self._lock:
+            if self._ended:
+                return None
+            self._ended = True
+        self._runtime.open_calls.pop(id(self), None)
+        return settle_row(
+            ending,
+            call_id=self.hold.id,
+            sheet=self._sheet_of(ending.served_name),
+            held_sheet_id=self.hold.sheet,
+            started_at=self.started_at,
+            finished_at=datetime.now(UTC),
+            first_token_ms=self.first_token_ms,
+        )
+
+    def settle(self, ending: Ending) -> SettleRow | None:
+        """End the call and commit its row."""
+        row = self.end(ending)
+        if row is not None:
+            self._runtime.writer.settle(row)
+        return row
+
+    def usage_so_far(self) -> tuple[Usage, str]:
+        """Usage and served model of an answer that broke off: what was reported, the rest estimated from its text."""
+        seen = self.progress
+        if seen is None:
+            return Usage(), ""
+        usage = estimated(seen.usage, input_tokens=self._input_estimate, output_bytes=seen.output_bytes)
+        return usage, seen.model
+
+    def settled_usage(self, usage: Usage, *, output_bytes: int) -> Usage:
+        """The usage of a whole answer: as reported, or estimated where the provider reported none."""
+        if usage.source == "reported" and usage.totals:
+            return usage
+        return estimated(usage, input_tokens=self._input_estimate, output_bytes=output_bytes)
+
+    def note_first_token(self) -> None:
+        if self.first_token_ms is None:
+            self.first_token_ms = int((time.monotonic() - self.started) * 1000)
+
+    def interrupt(self) -> None:
+        """Stop the answer: the thread that relays it settles and tells the client."""
+        self.interrupted = True
+        if self.exchange is not None:
+            self.exchange.abort()
+
+    def cut(self) -> None:
+        """The process stops: settle with what was seen, here and now."""
+        usage, served = self.usage_so_far()
+        exchange = self.exchange
+        self.settle(
+            Ending(
+                outcome="cancelled",
+                usage=usage,
+                served_name=served,
+                upstream_request_id=exchange.upstream_request_id if exchange else "",
+                http_status=exchange.status if exchange else None,
+                error_code="gateway_stopped",
+                unknown_reason="the gateway stopped while the provider was at work",
+            )
+        )
+        self.interrupt()
+
+    def _sheet_of(self, served_name: str) -> Sheet | None:
+        """The held sheet, or that of another catalog model which the provider says it served."""
+        served = self._snapshot.served_model(provider=self._target.provider_id, served_name=served_name)
+        if served is None or served == self._target.model_id:
+            return self._sheet
+        return self._snapshot.prices.sheet_at(model_id=served, at=self.started_at) or self._sheet

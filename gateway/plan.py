@@ -1,0 +1,174 @@
+"""What one request will need, worked out before anything is held or sent: target, price, bounds, body."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+from msgspec import Struct
+
+from gateway import routing
+from gateway.errors import ApiError
+from gateway.keyring import Principal
+from gateway.snapshot import LimitInfo, Snapshot, Target
+from ledger import bounds
+from ledger.rating import Sheet
+from providers.adapters.base import Adapter
+from providers.errors import ProviderError
+from providers.http import Deadlines
+from providers.wire.base import Admitted, Wire
+
+# Sent where a limit needs a cap and neither the client nor the catalog names one.
+FALLBACK_OUTPUT_TOKENS = 4096
+# What a server-side tool may be used at most within one call, for the bound of its fees.
+MOST_SEARCHES = 20
+BYTES_PER_TOKEN = 4
+
+
+class Plan(Struct, frozen=True):
+    """`sent_cap` is the output cap the gateway put in by itself; None: the client's own, or none."""
+
+    admitted: Admitted
+    target: Target
+    adapter: Adapter
+    passes_through: bool
+    body: bytes
+    sheet: Sheet | None
+    limits: tuple[LimitInfo, ...]
+    bound_usd: Decimal | None
+    bound_tokens: int
+    input_estimate: int
+    sent_cap: int | None
+    deadlines: Deadlines
+
+
+def make(
+    *, snapshot: Snapshot, wire: Wire, body: bytes, principal: Principal, timeout_s: float | None
+) -> Plan:
+    """Raises ApiError or ProviderError (InvalidRequest, Unsupported) for whatever can be refused now."""
+    admitted = wire.admit(body)
+    target = routing.resolve(snapshot=snapshot, name=admitted.model, principal=principal)
+    adapter = target.adapter
+    if adapter is None:
+        raise ApiError(
+            "provider_credential_invalid",
+            f"The provider {target.provider_name!r} is not set up: its administrator must give it a credential.",
+        )
+    sheet = snapshot.prices.sheet_at(model_id=target.model_id, at=datetime.now(UTC))
+    limits = snapshot.limits_for(
+        key=principal.key_id, user=principal.user_id, team=principal.team_id, model=target.model_id
+    )
+    capping = [limit for limit in limits if limit.blocks and limit.metric in ("usd", "tokens")]
+    output_cap = _output_cap(admitted, target)
+    sent_cap = output_cap if capping and admitted.max_output_tokens is None else None
+    input_bound = _input_bound(body, admitted, target, strict=any(limit.strict for limit in capping))
+    bound_usd = _bound_usd(limits, sheet=sheet, admitted=admitted, input_tokens=input_bound, output_tokens=output_cap)
+    if bound_usd is None and any(limit.metric == "usd" for limit in capping):
+        raise ApiError(
+            "unpriced_model",
+            f"{target.name!r} has no price that covers this call, and a USD limit applies: publish a price for it.",
+            param="model",
+        )
+    passes_through = adapter.wire.name == wire.name
+    return Plan(
+        admitted=admitted,
+        target=target,
+        adapter=adapter,
+        passes_through=passes_through,
+        body=_body(body, wire, admitted, target, adapter, passes_through=passes_through, cap=sent_cap),
+        sheet=sheet,
+        limits=limits,
+        bound_usd=bound_usd,
+        bound_tokens=input_bound + output_cap * admitted.n,
+        input_estimate=(len(body) - admitted.media_bytes) // BYTES_PER_TOKEN,
+        sent_cap=sent_cap,
+        deadlines=_deadlines(adapter, target, stream=admitted.stream, timeout_s=timeout_s),
+    )
+
+
+def _output_cap(admitted: Admitted, target: Target) -> int:
+    """Tokens one choice may write: the client's cap, else the catalog's."""
+    return (
+        admitted.max_output_tokens
+        or target.default_max_output_tokens
+        or target.max_output_tokens
+        or FALLBACK_OUTPUT_TOKENS
+    )
+
+
+def _input_bound(body: bytes, admitted: Admitted, target: Target, *, strict: bool) -> int:
+    if admitted.server_tools and target.context_window:
+        # What a search brings back is input, too: only the context bounds it.
+        return target.context_window
+    return bounds.input_bound_tokens(
+        body_bytes=len(body),
+        media_bytes=admitted.media_bytes,
+        message_count=admitted.message_count,
+        media=_media(admitted),
+        strict=strict,
+        context_window=target.context_window,
+    )
+
+
+def _media(admitted: Admitted) -> list[bounds.Media]:
+    """The media of a request. Only their whole size is known: the first of each kind is taken to have all of it."""
+    media = []
+    for kind, count in admitted.media.items():
+        sized = admitted.media_bytes * 3 // 4
+        for n in range(count):
+            media.append(bounds.Media(kind=kind, size_bytes=sized if n == 0 else 0))  # type: ignore[arg-type]
+    return media
+
+
+def _bound_usd(
+    limits: tuple[LimitInfo, ...], *, sheet: Sheet | None, admitted: Admitted, input_tokens: int, output_tokens: int
+) -> Decimal | None:
+    if sheet is None:
+        return None
+    if not any(limit.metric == "usd" for limit in limits):
+        return Decimal(0)
+    return bounds.upper_bound_usd(
+        sheet=sheet,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        n=admitted.n,
+        service_tier=admitted.service_tier,
+        fees={"web_searches": MOST_SEARCHES, "file_searches": MOST_SEARCHES} if admitted.server_tools else None,
+    )
+
+
+def _body(
+    body: bytes,
+    wire: Wire,
+    admitted: Admitted,
+    target: Target,
+    adapter: Adapter,
+    *,
+    passes_through: bool,
+    cap: int | None,
+) -> bytes:
+    """The bytes for the provider: the client's own, or translated to the provider's wire."""
+    if passes_through:
+        return adapter.wire.rewrite(admitted, model=target.upstream_name, max_output_tokens=cap)
+    request = wire.decode_request(body)
+    request = msgspec.structs.replace(
+        request,
+        model=target.upstream_name,
+        max_output_tokens=request.max_output_tokens or cap or target.default_max_output_tokens
+        or target.max_output_tokens,
+    )
+    try:
+        return adapter.wire.encode_request(request, drop_unsupported=admitted.drop_unsupported)
+    except ProviderError as error:
+        error.provider = target.provider_name
+        raise
+
+
+def _deadlines(adapter: Adapter, target: Target, *, stream: bool, timeout_s: float | None) -> Deadlines:
+    """The provider's or the model's deadlines; a client may only lower the total."""
+    config = adapter.config
+    usual = config.deadlines(stream=stream, timeout_s=target.timeout_s)
+    if timeout_s is None or timeout_s >= usual.total_s:
+        return usual
+    return msgspec.structs.replace(usual, total_s=timeout_s)

@@ -1,0 +1,187 @@
+"""What one process needs to relay calls: its writer, its snapshot, its keyring, and the thread that keeps them fresh.
+
+Made at the first call (or by gunicorn after the fork), never before a fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from django.conf import settings
+from django.db import Error as DjangoDatabaseError
+from django.db import connections
+
+from gateway import snapshot as snapshots
+from gateway.errors import ledger_unavailable
+from gateway.keyring import Keyring
+from gateway.snapshot import Snapshot
+from ledger import database, recovery
+from ledger.spool import Spool
+from ledger.writer import Writer
+from providers.retry import RetryBudget
+
+if TYPE_CHECKING:
+    from gateway.open_calls import OpenCall
+
+log = logging.getLogger("tollbook.runtime")
+
+LAST_USED_INTERVAL_S = 60.0
+PARTITION_INTERVAL_S = 6 * 3600.0
+
+
+class Runtime:
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.writer = Writer(
+            spool=Spool(folder=settings.SPOOL_DIR), lease_s=settings.WRITER_LEASE_S, timeout_s=settings.LEDGER_TIMEOUT_S
+        )
+        self.keyring = Keyring()
+        self.open_calls: dict[int, OpenCall] = {}
+        self._budgets: dict[int, RetryBudget] = {}
+        self._snapshot: Snapshot | None = None
+        self._stopping = threading.Event()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._next_sweep = self._next_last_used = self._next_partitions = 0.0
+        self._first_look = threading.Event()
+        self._thread = threading.Thread(target=self._keep_fresh, name="runtime", daemon=True)
+
+    def start(self) -> None:
+        self.writer.start()
+        self._thread.start()
+        self._first_look.wait(10)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot. Raises ApiError ledger_unavailable when none could be read yet."""
+        if self._snapshot is None:
+            raise ledger_unavailable()
+        return self._snapshot
+
+    def retry_budget(self, provider_id: int) -> RetryBudget:
+        """The retries this process may still spend on a provider."""
+        return self._budgets.setdefault(provider_id, RetryBudget())
+
+    def refresh(self) -> None:
+        """Read the snapshot now, whatever the number says."""
+        self._snapshot = snapshots.load()
+
+    def problem(self) -> str | None:
+        """Why this process cannot take calls, or None."""
+        if self._snapshot is None:
+            return "the catalog could not be read yet"
+        return self.writer.problem()
+
+    def stop(self) -> None:
+        """End open calls, commit what is queued, close the writer's row."""
+        self._stopping.set()
+        for call in list(self.open_calls.values()):
+            call.cut()
+        self.writer.close()
+        self.keyring.close()
+
+    # --- the thread ---------------------------------------------------------------------------------------
+
+    def _keep_fresh(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._look()
+            except (psycopg.Error, DjangoDatabaseError) as error:
+                log.warning("refresh_failed", extra={"reason": str(error).strip()[:300]})
+                self._disconnect()
+            except Exception:
+                # The thread must live: without it prices, revocations and sweeps would silently stop.
+                log.exception("refresh_defect")
+                self._disconnect()
+            self._first_look.set()
+            self._stopping.wait(settings.SNAPSHOT_POLL_S)
+        self._disconnect()
+
+    def _look(self) -> None:
+        if self._connection is None:
+            self._connection = database.connect(application_name="tollbook runtime")
+        row = self._connection.execute("SELECT version FROM ledger_snapshotversion").fetchone()
+        if self._snapshot is None or (row and row[0] != self._snapshot.version):
+            self.refresh()
+            self._cut_revoked()
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + settings.SWEEP_INTERVAL_S
+            recovery.sweep(self._connection, writer=self.writer, grace_s=settings.WRITER_GRACE_S)
+        if now >= self._next_partitions:
+            self._next_partitions = now + PARTITION_INTERVAL_S
+            self._connection.execute("SELECT ledger_make_partitions(now(), 3)")
+        if now >= self._next_last_used:
+            self._next_last_used = now + LAST_USED_INTERVAL_S
+            self._note_last_used(self._connection)
+
+    def _note_last_used(self, connection: psycopg.Connection[Any]) -> None:
+        used = self.keyring.take_used()
+        if used:
+            connection.execute("UPDATE ledger_apikey SET last_used_at = now() WHERE id = ANY (%s)", (used,))
+
+    def _cut_revoked(self) -> None:
+        """End the streams of keys that were revoked."""
+        if not self.open_calls:
+            return
+        open_keys = {call.hold.key for call in list(self.open_calls.values())}
+        assert self._connection is not None
+        rows = self._connection.execute(
+            "SELECT id FROM ledger_apikey WHERE id = ANY (%s) AND revoked_at IS NOT NULL", (sorted(open_keys),)
+        )
+        revoked = {row[0] for row in rows}
+        for call in list(self.open_calls.values()):
+            if call.hold.key in revoked:
+                call.interrupt()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        connections.close_all()
+
+
+_current: Runtime | None = None
+_lock = threading.Lock()
+
+
+def runtime() -> Runtime:
+    """This process's runtime, started at first use."""
+    found = _current
+    if found is not None and found.pid == os.getpid():
+        return found
+    return _start()
+
+
+def _start() -> Runtime:
+    global _current
+    with _lock:
+        if _current is None or _current.pid != os.getpid():
+            made = Runtime()
+            made.start()
+            _current = made
+        return _current
+
+
+def stop() -> None:
+    """Stop this process's runtime, if it has one."""
+    global _current
+    with _lock:
+        if _current is not None and _current.pid == os.getpid():
+            _current.stop()
+        _current = None
+
+
+def problem() -> str | None:
+    """Readiness: why this process cannot take calls. A process that relays nothing (yet) has no problem."""
+    return _current.problem() if _current is not None else None
+
+
+def spooled() -> str | None:
+    """Readiness: settles that wait on disk for the database."""
+    waiting = _current.writer.spooled if _current is not None else 0
+    return f"{waiting} settled calls wait in the spool for the database" if waiting else None

@@ -1,0 +1,150 @@
+"""How much a call can cost at most, before it is made: what a hold reserves.
+
+The input bound is an estimate of tokens from bytes; the USD bound is exact for any usage within the token bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Literal
+
+from msgspec import Struct
+
+from ledger.meters import METERS, Quantity
+from ledger.money import EXACT, QUANTUM_USD, ceil_usd
+from ledger.rating import Rate, Sheet, base_word
+
+TOKENS_PER_MESSAGE = 8
+# Ordinary text is 3 to 5 bytes a token; half of 2 leaves room for code and for scripts of many bytes a character.
+BYTES_PER_TOKEN = 2
+
+
+class Media(Struct, frozen=True):
+    """One image, audio clip, video or file in a request. `size_bytes` is its decoded size; 0: by URL or id, unknown."""
+
+    kind: Literal["image", "audio", "video", "file"]
+    size_bytes: int = 0
+
+
+class _Cost(Struct, frozen=True):
+    """Tokens one medium may take: at least `least`, `per_kilobyte` of its size; `unknown` without a size."""
+
+    least: int
+    per_kilobyte: int
+    unknown: int
+
+
+# Measured against the providers' rules: an image is 258 to 4,800 tokens (up to 48,169 where tiles weigh 33 times as
+# much, as gpt-4o-mini's do); audio is 10 to 32 tokens a second and 1 to 32 kB a second; video up to 300 a second; a
+# page of a PDF is up to 3,000 tokens of text and 1,600 of image, and a page compresses to 2 kB at best.
+MEDIA_TOKENS: Mapping[str, _Cost] = {
+    "image": _Cost(least=5_000, per_kilobyte=0, unknown=5_000),
+    "audio": _Cost(least=500, per_kilobyte=20, unknown=20_000),
+    "video": _Cost(least=5_000, per_kilobyte=10, unknown=100_000),
+    "file": _Cost(least=5_000, per_kilobyte=500, unknown=50_000),
+}
+STRICT_MEDIA_TOKENS: Mapping[str, _Cost] = {
+    "image": _Cost(least=50_000, per_kilobyte=0, unknown=50_000),
+    "audio": _Cost(least=2_000, per_kilobyte=64, unknown=120_000),
+    "video": _Cost(least=50_000, per_kilobyte=100, unknown=1_000_000),
+    "file": _Cost(least=50_000, per_kilobyte=2_300, unknown=1_000_000),
+}
+
+
+def input_bound_tokens(
+    *,
+    body_bytes: int,
+    media_bytes: int = 0,
+    message_count: int,
+    media: Sequence[Media] = (),
+    strict: bool = False,
+    context_window: int | None = None,
+) -> int:
+    """Tokens the input may have: UTF-8 bytes of the body / 2 + 8 per message + the table for media.
+
+    `media_bytes` is how much of `body_bytes` is inline media (as encoded): the table stands for it. `strict` counts a
+    token a byte, which no byte-level tokenizer exceeds. A provider refuses more than its `context_window` (tokens).
+    """
+    text_bytes = max(0, body_bytes - media_bytes)
+    text_tokens = text_bytes if strict else -(-text_bytes // BYTES_PER_TOKEN)
+    table = STRICT_MEDIA_TOKENS if strict else MEDIA_TOKENS
+    tokens = text_tokens + TOKENS_PER_MESSAGE * message_count + sum(_media_tokens(table, each) for each in media)
+    return min(tokens, context_window) if context_window else tokens
+
+
+def _media_tokens(table: Mapping[str, _Cost], media: Media) -> int:
+    cost = table[media.kind]
+    if not media.size_bytes:
+        return cost.unknown
+    return max(cost.least, -(-media.size_bytes * cost.per_kilobyte // 1000))
+
+
+def upper_bound_usd(
+    *,
+    sheet: Sheet,
+    input_tokens: int,
+    output_tokens: int,
+    n: int = 1,
+    service_tier: str = "",
+    speed: str = "",
+    fees: Mapping[str, Quantity] | None = None,
+) -> Decimal | None:
+    """USD that no usage within the bounds exceeds, rounded up; None when the sheet cannot price the call.
+
+    Every input token at the dearest input-side rate (cache writes, modalities and reachable cliffs included), every
+    output token of each of `n` choices at the dearest output-side rate, plus flat fees: one request, and `fees`
+    (most quantity per other meter, e.g. {"web_searches": 5}). `service_tier` and `speed` are those asked for: a
+    provider may answer with them or with the base. Where '' or "auto" lets it choose, every tier on the sheet counts.
+    """
+    rates = [rate for rate in sheet.rates if _may_apply(rate, input_tokens, service_tier, speed)]
+    most: dict[str, int] = {"input": input_tokens, "output": output_tokens * n}
+    total = Decimal(0)
+    for side, tokens in most.items():
+        side_rates = [rate for rate in rates if METERS[rate.meter].side == side]
+        if tokens and not side_rates:
+            return None
+        if tokens:
+            total = EXACT.add(total, _side_bound(side_rates, tokens))
+    flat = {"requests": 1, **(fees or {})}
+    flat_rates = [rate for rate in rates if rate.meter in flat]
+    if not any(most.values()) and not flat_rates:
+        return None
+    for meter, quantity in flat.items():
+        costs = [_most_for(rate, quantity) for rate in flat_rates if rate.meter == meter]
+        total = EXACT.add(total, max(costs, default=Decimal(0)))
+    return ceil_usd(EXACT.add(total, _rounding_room(rates)))
+
+
+def _may_apply(rate: Rate, input_tokens: int, service_tier: str, speed: str) -> bool:
+    if rate.begins_at > input_tokens:
+        return False
+    if rate.speed not in ("", base_word(speed)):
+        return False
+    open_choice = service_tier.strip().lower() in ("", "auto")
+    return open_choice or rate.service_tier in ("", base_word(service_tier))
+
+
+def _side_bound(rates: Iterable[Rate], tokens: int) -> Decimal:
+    """All tokens at the dearest unit price, and what each meter's minimum and step may add."""
+    extra: dict[str, Decimal] = {}
+    dearest = Decimal(0)
+    for rate in rates:
+        dearest = max(dearest, rate.unit_usd)
+        added = EXACT.multiply(rate.unit_usd, EXACT.add(rate.minimum, rate.quantum))
+        extra[rate.meter] = max(extra.get(rate.meter, Decimal(0)), added)
+    total = EXACT.multiply(dearest, tokens)
+    for added in extra.values():
+        total = EXACT.add(total, added)
+    return total
+
+
+def _most_for(rate: Rate, quantity: Quantity) -> Decimal:
+    billed = EXACT.add(max(Decimal(quantity), rate.minimum), rate.quantum) if quantity else Decimal(0)
+    return EXACT.multiply(rate.unit_usd, billed)
+
+
+def _rounding_room(rates: Iterable[Rate]) -> Decimal:
+    """Each line is rounded half-even at 12 decimals: by less than one quantum a meter, and only if it has more."""
+    fine = {rate.meter for rate in rates if rate.unit_usd != rate.unit_usd.quantize(QUANTUM_USD, context=EXACT)}
+    return EXACT.multiply(QUANTUM_USD, len(fine))
