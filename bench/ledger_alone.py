@@ -24,8 +24,7 @@ from django.db import connection
 
 django.setup()
 
-from django.core.management import call_command  # noqa: E402
-
+from bench.scratch import drop, scratch_database  # noqa: E402
 from ledger.ids import call_id, new_request_id  # noqa: E402
 from ledger.models import ApiKey, Limit, LimitWindow  # noqa: E402
 from ledger.rows import HoldRow, SettleRow  # noqa: E402
@@ -34,23 +33,6 @@ from ledger.writer import Writer  # noqa: E402
 from providers.models import Model, Provider  # noqa: E402
 
 SPREAD = 200
-
-
-def scratch_database() -> str:
-    name = f"bench_{os.getpid()}"
-    with connection.cursor() as cursor:
-        cursor.execute(f'CREATE DATABASE "{name}"')
-    connection.close()
-    connection.settings_dict["NAME"] = name
-    call_command("migrate", verbosity=0)
-    return name
-
-
-def drop(name: str, home: str) -> None:
-    connection.close()
-    connection.settings_dict["NAME"] = home
-    with connection.cursor() as cursor:
-        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def run(*, writer: Writer, ids: dict[str, int], limits: list[int], threads: int, seconds: float) -> tuple[float, float]:

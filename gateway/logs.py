@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -21,10 +22,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from providers.scrub import MASK, scrub
 
-# Fields whose values are ours (ids, catalog names, words of our own vocabulary): scrubbing them would only cost time.
-_OURS = frozenset(
-    {"call_id", "request_id", "provider", "model", "outcome", "level", "timestamp", "logger", "cost_usd", "error_code"}
-)
+# Fields we fill ourselves, with what cannot be a secret: scrubbing them would only cost time.
+_OURS = frozenset({"call_id", "cost_usd", "level", "logger", "outcome", "timestamp"})
+# Fields whose few values come again with every call: each is scrubbed once.
+_FEW = frozenset({"error_code", "model", "provider"})
 _SECRET_NAMES = frozenset(
     {
         "api_key", "apikey", "authorization", "cookie", "credential", "credential_secret", "password", "secret",
@@ -128,10 +129,20 @@ def formatter() -> structlog.stdlib.ProcessorFormatter:
 
 def scrub_event(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """A processor: masks secrets in every text of a line. It must stand after whatever adds text."""
-    return {
-        name: value if name in _OURS and isinstance(value, str) else _scrubbed(name, value, depth=0)
-        for name, value in event.items()
-    }
+    clean: EventDict = {}
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) < 100 and name in _FEW:
+            clean[name] = _scrubbed_once(value)
+        elif name in _OURS and isinstance(value, str):
+            clean[name] = value
+        else:
+            clean[_scrubbed_once(name)] = _scrubbed(name, value, depth=0)
+    return clean
+
+
+@lru_cache(maxsize=1024)
+def _scrubbed_once(text: str) -> str:
+    return scrub(text)
 
 
 def _shared() -> list[Processor]:

@@ -107,7 +107,7 @@ def named(page: Sequence[Call]) -> list[CallDetail]:
 def explained(call: Call) -> CallDetail:
     """One call with its rating lines, computed now from the row and the sheet it names."""
     [detail] = named([call])
-    sheet = PriceSheet.objects.filter(pk=call.price_sheet_id).first()
+    sheet = PriceSheet.objects.filter(pk=call.price_sheet_id or 0).first()
     if sheet is None:
         return detail
     rating = rate(
@@ -119,7 +119,7 @@ def explained(call: Call) -> CallDetail:
             speed=call.speed,
             region=call.region,
             variant=call.variant,
-            at=ids.time_of(call.request_id),
+            at=call.started_at,
         ),
     )
     return msgspec.structs.replace(

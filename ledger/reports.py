@@ -178,17 +178,17 @@ def _aggregates() -> dict[str, Sum]:
 
 
 def _row(values: Mapping[str, Any], *, names: Mapping[str, Mapping[int | None, Named]]) -> SpendRow:
-    counts = {name: int(values[f"sum_{name}"]) for name in _COUNTS}
+    fields: dict[str, Any] = {name: int(values[f"sum_{name}"]) for name in _COUNTS}
+    fields |= {name: named[values[f"{name}_id"]] for name, named in names.items()}
     ok, cancelled = int(values["sum_ok_calls"] or 0), int(values["sum_cancelled_calls"] or 0)
     return SpendRow(
-        **counts,
+        **fields,
         ok_calls=ok,
         cancelled_calls=cancelled,
-        failed_calls=counts["calls"] - ok - cancelled,
+        failed_calls=fields["calls"] - ok - cancelled,
         cost_usd=values["sum_cost_usd"],
         adjustments_usd=values["sum_adjustments_usd"],
         day=values.get("day"),
-        **{name: named[values[f"{name}_id"]] for name, named in names.items()},
     )
 
 

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db import models
 
+log = logging.getLogger("tollbook.providers")
 
 def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in settings.CREDENTIAL_KEYS])
 
 
-class UndecryptableCredential(Exception):
-    """No key in CREDENTIAL_KEYS opens this value: restore the key it was encrypted with, or set it anew."""
+class Undecryptable(str):
+    """The empty text, standing for a token that no key opens: the provider has no credential until a key is restored.
+
+    It keeps the token, so that saving the row for another reason does not lose the secret.
+    """
+
+    token: str
+
+    def __new__(cls, token: str) -> Undecryptable:
+        made = super().__new__(cls, "")
+        made.token = token
+        return made
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     """Plain text in Python, a Fernet token in the database; the empty string stays empty."""
 
     def get_prep_value(self, value: Any) -> Any:
+        if isinstance(value, Undecryptable):
+            return value.token
         plain = super().get_prep_value(value)
         if not plain:
             return plain
@@ -31,10 +45,9 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
             return value
         try:
             return _fernet().decrypt(value.encode()).decode()
-        except InvalidToken as error:
-            raise UndecryptableCredential(
-                "A stored credential cannot be decrypted with TOLLBOOK_CREDENTIAL_KEYS."
-            ) from error
+        except InvalidToken:
+            log.error("a stored credential cannot be decrypted with TOLLBOOK_CREDENTIAL_KEYS: restore its key")
+            return Undecryptable(value)
 
 
 def rotate(token: str) -> str:

@@ -288,7 +288,10 @@ def _session(
 
 
 def _translated(error: Exception, *, clock: Clock, provider: str) -> ProviderError:
-    """What requests, urllib3 or the socket raised before there was an answer, as one of ours."""
+    """What requests, urllib3 or the socket raised before there was an answer, as one of ours.
+
+    A connection that could not be made is not among it: the pool raises NotSent for that.
+    """
     causes = list(_causes(error))
     # Those of requests are OSErrors all, whatever happened; a connection closed early is an HTTPException too.
     broken = any(isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) for cause in causes)
@@ -296,8 +299,6 @@ def _translated(error: Exception, *, clock: Clock, provider: str) -> ProviderErr
         return MalformedAnswer("The provider's answer is not HTTP.", provider=provider)
     if clock.first_byte_at is not None:
         return StreamInterrupted("The provider's answer broke off within its headers.", provider=provider)
-    if not clock.request_begun:
-        return NotSent("No connection to the provider could be made.", provider=provider)
     return ConnectionFailed("The provider closed the connection before it answered.", provider=provider)
 
 

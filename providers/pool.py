@@ -70,10 +70,6 @@ class Clock(urllib3.Timeout):
             first_byte_s = self.deadlines.first_byte_s
             self.first_byte_by = self.total_at if first_byte_s is None else time.monotonic() + first_byte_s
 
-    @property
-    def request_begun(self) -> bool:
-        return self.first_byte_by is not None
-
     def received(self) -> None:
         if self.first_byte_at is None:
             self.first_byte_at = time.monotonic()

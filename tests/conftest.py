@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
 
@@ -72,6 +73,14 @@ def _is_literal(host: object) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _static_files_in_one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nobody collected the static files of a fresh checkout; the middleware that serves them warns of that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "STATIC_ROOT", tmp_path_factory.mktemp("static"))
+        yield
 
 
 _TRUNCATE_TRIGGERS = """

@@ -135,7 +135,7 @@ def find_key(text: str) -> ApiKey | None:
     return key if key.user.is_active and keys.is_active(key, at=timezone.now()) else None
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]  # the package has no types
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # in the package
     """How the schema describes `ApiKeyAuthentication`: two headers, either of which does."""
 
     target_class = "gateway.api.authentication.ApiKeyAuthentication"

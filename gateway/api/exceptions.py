@@ -65,8 +65,8 @@ def handle(exc: Exception, context: Mapping[str, Any]) -> Response:
         return _answer(500, "Something went wrong here. The log has it under the request id.", headers=headers)
     if challenge := getattr(exc, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
-    if isinstance(exc, exceptions.Throttled) and exc.wait is not None:
-        headers["Retry-After"] = str(math.ceil(exc.wait))
+    if wait_s := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(math.ceil(wait_s))
     message, param = _message(exc.detail)
     return _answer(exc.status_code, message, param=getattr(exc, "param", param), headers=headers)
 

@@ -16,7 +16,7 @@ from gateway.api.permissions import sight_of
 from gateway.api.serializers import ErrorSerializer, LimitsSerializer
 from gateway.api.spend import money_text
 from ledger import limit_reader
-from ledger.models import Limit
+from ledger.models import ApiKey, Limit
 
 
 class LimitsView(APIView):
@@ -37,11 +37,11 @@ class LimitsView(APIView):
 
 
 def _limits(request: Request) -> QuerySet[Limit]:
-    sight = sight_of(request)
+    sight, key = sight_of(request), request.auth
     if sight.is_everything:
         return limit_reader.limits_of_everyone()
-    if sight.key_id is not None:
-        return limit_reader.limits_of_key(request.auth)
+    if isinstance(key, ApiKey):
+        return limit_reader.limits_of_key(key)
     return limit_reader.limits_of_user(sight.user_id or 0)
 
 

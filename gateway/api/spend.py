@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -75,10 +75,11 @@ class CsvRenderer(BaseRenderer):
 class Negotiation(DefaultContentNegotiation):
     """As DRF's, but an unknown ?format= is an error that says so, where DRF answers that there is no such page."""
 
-    def filter_renderers(self, renderers: Sequence[BaseRenderer], format: str) -> list[BaseRenderer]:
-        found = [renderer for renderer in renderers if renderer.format == format]
+    def filter_renderers(self, renderers: Iterable[BaseRenderer], format: str | None) -> list[BaseRenderer]:
+        offered = list(renderers)
+        found = [renderer for renderer in offered if renderer.format == format]
         if not found:
-            known = ", ".join(renderer.format for renderer in renderers)
+            known = ", ".join(renderer.format for renderer in offered)
             raise InvalidParameter(f"'format' is one of {known}, not {format!r}.", param="format")
         return found
 

@@ -103,6 +103,5 @@ class ApiKeyAdmin(DeskAdmin):
 
     def _shown_once(self, request: HttpRequest, made: list[tuple[ApiKey, str]]) -> HttpResponse:
         context = {**self.admin_site.each_context(request), "opts": self.opts, "title": "Copy it now", "made": made}
-        response = render(request, "ledger/desk/key_text.html", context)
-        response["Cache-Control"] = "no-store"
-        return response
+        # Admin pages are sent with no-store: a browser keeps no copy of this one.
+        return render(request, "ledger/desk/key_text.html", context)

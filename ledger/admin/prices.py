@@ -34,6 +34,7 @@ from providers.admin_base import (
     DeskInline,
     SelectWidget,
     TextareaWidget,
+    TextWidget,
     exact,
     link,
 )
@@ -84,6 +85,15 @@ class RateInline(DeskInline):
         return _is_draft(obj) and super().has_delete_permission(request, obj)
 
 
+class PriceSheetForm(DeskForm):
+    # Declared, because the model's own form field would take http:// for an address without a scheme.
+    source_url = forms.URLField(max_length=500, required=False, assume_scheme="https", widget=TextWidget)
+
+    class Meta:
+        model = PriceSheet
+        fields = "__all__"
+
+
 class StartForm(forms.Form):
     """From when, and in which book, a new price shall hold."""
 
@@ -103,6 +113,7 @@ class PublishForm(forms.Form):
 
 @admin.register(PriceSheet)
 class PriceSheetAdmin(DeskAdmin):
+    form = PriceSheetForm
     list_display = ["model", "book", "valid_from", "status", "rates_per_million", "source", "next_step"]
     list_filter = ["status", "book", "source", SheetModelFilter]
     search_fields = ["model__name"]

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import yaml
 from django.contrib.auth.models import User
 from django.db.models import Field
 from django.db.models import Model as Row
 from django.utils import timezone
+from msgspec import Struct, structs
 
 from ledger import keys
 from ledger.catalog.schema import ModelEntry, ProviderEntry, RateEntry, UserEntry
-from ledger.models import ApiKey, Limit, PriceSheet, Team
+from ledger.models import ApiKey, Limit, PriceSheet, Rate, Team
 from providers.models import Model, Provider
 
 
@@ -40,7 +40,7 @@ def export() -> str:
     return str(yaml.dump(filled, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 
-def _stated(entry: type[msgspec.Struct], row: Row) -> dict[str, Any]:
+def _stated(entry: type[Struct], row: Row) -> dict[str, Any]:
     """The row's fields that the entry knows and whose value is not the default of a new row."""
     stated: dict[str, Any] = {}
     for name in entry.__struct_fields__:
@@ -70,15 +70,20 @@ def _prices() -> Iterator[dict[str, Any]]:
         for name in ("discontinued", "history_unknown", "source_url", "reason"):
             if getattr(sheet, name):
                 entry[name] = getattr(sheet, name)
-        rates = [_rate(rate) for rate in sheet.rates.all()]
+        rates = [_rate(rate) for rate in sorted(sheet.rates.all(), key=_place)]
         yield entry | ({"rates": rates} if rates else {})
 
 
-def _rate(row: Row) -> dict[str, Any]:
+def _rate(row: Rate) -> dict[str, Any]:
     """One rate; conditions that are 'any' are left out."""
-    entry = RateEntry(**{name: getattr(row, name) for name in RateEntry.__struct_fields__})
-    stated: dict[str, Any] = msgspec.to_builtins(entry, builtin_types=(Decimal, time))
-    return stated
+    values = {known.name: (getattr(row, known.name), known.default) for known in structs.fields(RateEntry)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def _place(row: Rate) -> tuple[str, ...]:
+    """An order that depends on what a rate says alone."""
+    named = (row.meter, f"{row.above_tokens:09}", row.service_tier, row.speed, row.region, row.variant)
+    return (*named, str(row.weekdays), str(row.window_start))
 
 
 def _keys() -> list[ApiKey]:

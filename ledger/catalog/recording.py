@@ -10,7 +10,6 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import Error, models, transaction
 
 from ledger.catalog.changes import Change, FieldChange, field_change
-from providers.fields import UndecryptableCredential
 
 
 @dataclass
@@ -37,9 +36,9 @@ class Recorder:
         `faults` is asked, once the row has its new values, what is wrong beside the model's own validation, by field.
         """
         is_new = row._state.adding
-        differing = [name for name, value in values.items() if is_new or _current(row, name) != value]
+        differing = [name for name, value in values.items() if is_new or getattr(row, name) != value]
         told = [] if is_new else [
-            field_change(field=name, old=_current(row, name), new=values[name]) for name in differing
+            field_change(field=name, old=getattr(row, name), new=values[name]) for name in differing
         ]
         for name in differing:
             setattr(row, name, values[name])
@@ -74,11 +73,3 @@ class Recorder:
             self.errors.extend(f"{where}: {message}" for message in messages)
         if not hasattr(error, "error_dict"):
             self.errors.extend(f"{path}: {message}" for message in error.messages)
-
-
-def _current(row: models.Model, name: str) -> object:
-    """What the row has now; a secret that no key opens any more differs from whatever the file says."""
-    try:
-        return getattr(row, name)
-    except UndecryptableCredential:
-        return UndecryptableCredential

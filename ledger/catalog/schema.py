@@ -54,7 +54,7 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout_s: float | UnsetType | None = UNSET
 
 
-class RateEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class RateEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`amount_usd` for every `per` units of one meter, under conditions ('' means any)."""
 
     meter: Name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from django.core.exceptions import ValidationError
 from msgspec import Struct
 
 from ledger.price_import.source import SourceModel, SourceProvider
@@ -67,7 +68,11 @@ def is_callable_name(name: str) -> bool:
     """Whether a data set's id names one model: not the stem of fine-tunes ("ft:gpt-4o"), not a name we cannot take."""
     if name.endswith("-") or name.startswith("ft:") or len(name) > 200:
         return False
-    return PUBLIC_NAME.regex.match(name) is not None
+    try:
+        PUBLIC_NAME(name)
+    except ValidationError:
+        return False
+    return True
 
 
 def owners_of_names(sources: Mapping[str, SourceProvider]) -> dict[str, str]:

@@ -153,6 +153,7 @@ def test_a_field_that_is_a_secret_by_name_is_masked_whatever_it_holds(lines: Lin
 def test_odd_values_do_not_break_a_line(lines: Lines) -> None:
     cycle: dict[str, Any] = {}
     cycle["self"] = cycle
-    logging.getLogger("anything").warning("odd", extra={"a": cycle, "b": b"\xff", "c": {1: 2}, "d": object(), "e": 2**70})
+    odd = {"a": cycle, "b": b"\xff", "c": {1: 2}, "d": object(), "e": 2**70}
+    logging.getLogger("anything").warning("odd", extra=odd)
     structlog.stdlib.get_logger("other").warning("odd", surrogate="\ud800", nan=float("nan"))
     assert [line["event"] for line in lines.all()] == ["odd", "odd"]

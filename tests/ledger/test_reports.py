@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from django.test.utils import CaptureQueriesContext
 
 from ledger import reports
 from ledger.models import Call
@@ -14,7 +15,7 @@ from tests import factories
 from tests.gateway.api.callers import make_spend
 
 pytestmark = pytest.mark.django_db
-NOVEMBER = {"start": date(2026, 11, 1), "end": date(2026, 11, 30)}
+NOVEMBER: dict[str, Any] = {"start": date(2026, 11, 1), "end": date(2026, 11, 30)}
 
 
 def test_it_adds_the_slots_and_outcomes_of_a_group_to_the_last_digit() -> None:
@@ -140,7 +141,7 @@ def test_it_refuses_more_rows_than_anybody_reads(monkeypatch: pytest.MonkeyPatch
         reports.spend(group_by=["day"], **NOVEMBER)
 
 
-def test_it_never_reads_the_calls(django_assert_max_num_queries: type[CaptureQueriesContext]) -> None:
+def test_it_never_reads_the_calls(django_assert_max_num_queries: Callable[[int], Any]) -> None:
     key, model = factories.make_key(), factories.make_model()
     make_spend(key=key, model=model, day=date(2026, 11, 1))
     with django_assert_max_num_queries(6) as queries:

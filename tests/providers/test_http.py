@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import responses
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -427,13 +428,22 @@ def test_the_address_is_checked_again_when_connecting(upstream: Upstream, monkey
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
     resolving_to("93.184.216.34")
-    client = Client(
-        provider="p", base_url=f"http://rebound.example:{upstream.port}", headers={}, allow_plain_http=True
-    )
+    client = Client(provider="p", base_url=f"http://rebound.example:{upstream.port}", headers={}, allow_plain_http=True)
     resolving_to("127.0.0.1")
     with pytest.raises(AddressRefused):
         post(client)
     assert upstream.connections == 0
+
+
+def test_requests_carries_the_call() -> None:
+    """So that what wraps or mocks requests' transport sees calls of ours as well."""
+    with responses.RequestsMock() as mocked:
+        mocked.post("https://api.example.com/v1/chat/completions", json={"ok": 1}, headers={"X-Request-Id": "r"})
+        client = Client(provider="p", base_url="https://93.184.216.34/v1", headers={})
+        client.base_url = "https://api.example.com/v1"
+        exchange = post(client)
+        assert (exchange.status, exchange.upstream_request_id) == (200, "r")
+        assert exchange.body() == b'{"ok": 1}'
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,7 @@ def test_it_reads_line_ends_that_change_within_a_stream() -> None:
         ("", b"c"),
         ("", b"d"),
     ]
+    assert meant(decode(b"data: a\n\rdata: b\r\r")) == [("", b"a"), ("", b"b")]
 
 
 def test_it_gives_at_the_end_what_lacks_its_blank_line() -> None:

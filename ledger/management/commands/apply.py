@@ -11,7 +11,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ledger.catalog import CatalogError, Outcome, apply, parse
-from providers.fields import UndecryptableCredential
 
 
 class Command(BaseCommand):
@@ -27,7 +26,7 @@ class Command(BaseCommand):
         keys_file = None if options["dry_run"] else _new_file(options["keys_file"])
         try:
             outcome = apply(catalog=parse(_text_of(options["file"])), dry_run=options["dry_run"])
-        except (CatalogError, UndecryptableCredential, CommandError) as error:
+        except (CatalogError, CommandError) as error:
             _discard(keys_file, options["keys_file"])
             raise CommandError(f"{error}\nNothing was applied.") from None
         for line in outcome.lines():

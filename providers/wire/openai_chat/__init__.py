@@ -15,7 +15,7 @@ from providers.unified import Answer, Request, Usage
 from providers.wire.base import Admitted
 from providers.wire.openai_chat import admit, errors, request_in, request_out, stream, writer
 from providers.wire.openai_chat import answer as answers
-from providers.wire.openai_chat.dialect import CapField, Dialect
+from providers.wire.openai_chat.dialect import OPENAI, CapField, Dialect
 from providers.wire.openai_chat.parts import NAME
 
 __all__ = ["WIRE", "Dialect", "OpenAIChat"]
@@ -84,4 +84,4 @@ class OpenAIChat:
         return stream.Meter(dialect=self.dialect, wants_usage=admitted.wants_usage)
 
 
-WIRE = OpenAIChat()
+WIRE = OpenAIChat(dialect=OPENAI)

@@ -11,12 +11,12 @@ ReasoningField = Literal["", "reasoning", "reasoning_content", "reasoning_detail
 
 
 class Dialect(Struct, frozen=True):
-    """The default is a server that knows every field of OpenAI's own API.
+    """The default is a server that knows every field of OpenAI's own API, and the reasoning that others added to it.
 
     `cap_field`: the name of the output cap. With "max_tokens" the server is taken to know no other, and would run
     uncapped where a client used the newer name.
-    `reasoning_field`: the field of an assistant message that carries earlier reasoning back; "" drops it, for servers
-    that refuse a message with such a field.
+    `reasoning_field`: the field of an assistant message that carries earlier reasoning of another wire's client back;
+    "" leaves it out, for servers that refuse a message with such a field and keep no reasoning between turns.
     `unexplained_total`: what total_tokens beyond prompt + completion is: thinking that was left out of the completion
     (Gemini's endpoint, xAI), or nothing. Audio seconds in the usage say input audio whatever stands here (Mistral).
     """
@@ -32,3 +32,7 @@ class Dialect(Struct, frozen=True):
     # Images and files may stand inside a tool message. Where not, they follow in a user message.
     media_in_tool_results: bool = False
     unexplained_total: Literal["output", "ignore"] = "output"
+
+
+# OpenAI's chat keeps no reasoning between turns, and its messages have no field for any.
+OPENAI = Dialect(reasoning_field="")

@@ -166,7 +166,7 @@ def _assistant(writer: _Writer, parts: list[Part], path: str) -> Json:
 
 def _reasoning_fields(writer: _Writer, parts: list[ReasoningPart]) -> Json:
     """Signed and redacted reasoning only means something to a server that takes details; others get the text."""
-    field = writer.dialect.reasoning_field
+    field = writer.dialect.reasoning_field or ("reasoning_content" if writer.same_wire else "")
     if not parts or not field:
         return {}
     if field == "reasoning_details" or (writer.same_wire and any(part.signature or part.redacted for part in parts)):

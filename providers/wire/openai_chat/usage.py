@@ -26,13 +26,19 @@ _OUTPUT_PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "output_audio": (("completion_tokens_details", "audio_tokens"),),
     "output_image": (("completion_tokens_details", "image_tokens"),),
 }
-_CACHED = (("prompt_tokens_details", "cached_tokens"), ("prompt_cache_hit_tokens",), ("cached_tokens",))
+_CACHED = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("prompt_cache_hit_tokens",),
+    ("cached_tokens",),
+    ("cache_read_input_tokens",),
+    ("cached_prompt_text_tokens",),
+)
 _WEB_SEARCHES = (
     ("server_tool_use_details", "web_search_requests"),
     ("server_tool_use", "web_search_requests"),
     ("num_search_queries",),
 )
-# Fields that only Perplexity's answers have: its reasoning is counted beside the completion, not in it.
+# Fields that only Perplexity's answers have: it counts reasoning and citations beside the completion, not in it.
 _PERPLEXITY_MARKS = ("citation_tokens", "num_search_queries", "search_context_size")
 
 
@@ -69,9 +75,8 @@ def _totals(counts: Counts, dialect: Dialect) -> tuple[dict[str, int | Decimal],
         return {}, "none"
     if prompt is None or completion is None:
         return ({"input": prompt} if prompt is not None else {"output": completion or 0}), "partial"
-    reasoning = counts.get("reasoning_tokens")
-    if reasoning and any(mark in counts.raw for mark in _PERPLEXITY_MARKS):
-        completion += reasoning
+    if any(mark in counts.raw for mark in _PERPLEXITY_MARKS):
+        completion += (counts.get("reasoning_tokens") or 0) + (counts.get("citation_tokens") or 0)
     beyond = (total or 0) - prompt - completion
     if beyond > 0 and counts.raw.get("prompt_audio_seconds") is not None:
         return {"input": prompt + beyond, "input_audio": beyond, "output": completion}, "reported"

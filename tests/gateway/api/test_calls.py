@@ -13,7 +13,7 @@ import pytest
 from django.test import Client
 
 from ledger import call_reader
-from ledger.models import Adjustment, Call
+from ledger.models import Adjustment, Call, Rate
 from tests import factories
 from tests.gateway.api.callers import Person, by_key, by_session, make_call_at, make_person, recent
 from tests.ids import call_id
@@ -79,15 +79,16 @@ def test_previous_leads_back_to_the_page_before(auditor: Client) -> None:
 @pytest.mark.parametrize("name", ["user", "team", "key", "model", "provider"])
 def test_filters_take_names_and_ids(auditor: Client, name: str) -> None:
     wanted, other = (factories.make_key(team=factories.make_team()) for _ in range(2))
-    calls = [make_call_at(recent(1), key=key, model=factories.make_model()) for key in (wanted, other)]
-    call = calls[0]
-    assert call.team is not None
+    model = factories.make_model()
+    call = make_call_at(recent(1), key=wanted, model=model)
+    make_call_at(recent(1), key=other, model=factories.make_model())
+    assert wanted.team is not None
     values: tuple[Any, Any] = {
-        "user": (call.user_id, call.user.username),
-        "team": (call.team_id, call.team.name),
-        "key": (call.key_id, call.key.public_id),
-        "model": (call.model_id, call.model.name),
-        "provider": (call.provider_id, call.provider.name),
+        "user": (wanted.user_id, wanted.user.username),
+        "team": (wanted.team_id, wanted.team.name),
+        "key": (wanted.pk, wanted.public_id),
+        "model": (model.pk, model.name),
+        "provider": (model.provider_id, model.provider.name),
     }[name]
     for value in values:
         assert ids_of(auditor, f"{name}={value}") == [str(call.id)]
@@ -247,6 +248,17 @@ def test_fractions_of_a_unit_are_rated_exactly() -> None:
     sheet = factories.make_sheet(model=model, rates={"audio_seconds": "0.01"}, per=1)
     call = factories.make_call(
         model=model, price_sheet=sheet, meters={"audio_seconds": "1.1"}, cost_usd=Decimal("0.011")
+    )
+    assert call_reader.explained(call).adds_up is True
+
+
+def test_rates_bound_to_days_are_those_of_the_calls_own_beginning() -> None:
+    model = factories.make_model()
+    sheet = factories.make_sheet(model=model, rates={"input": "0.03"}, published=False)
+    begun = datetime.now(UTC) - timedelta(days=3)
+    Rate.objects.create(sheet=sheet, meter="input", amount_usd=Decimal("0.01"), per=1000, weekdays=1 << begun.weekday())
+    call = factories.make_call(
+        model=model, price_sheet=sheet, meters={"input": 1000}, started_at=begun, cost_usd=Decimal("0.01")
     )
     assert call_reader.explained(call).adds_up is True
 

@@ -53,7 +53,7 @@ def test_it_reads_the_window_of_the_current_period(
 
 def test_a_period_without_calls_has_everything_left() -> None:
     state = state_at(factories.make_limit(amount="10"))
-    assert (state.used, state.held, state.remaining) == (0, 0, 10)
+    assert (state.used, state.held, state.remaining) == (Decimal(0), Decimal(0), Decimal(10))
 
 
 def test_what_is_left_is_never_below_zero() -> None:
@@ -69,7 +69,7 @@ def test_a_sliding_minute_still_counts_its_share_of_the_minute_before() -> None:
     make_window(limit, minute - timedelta(minutes=1), used="30", held="10")
     # 45 of 60 seconds have passed: a quarter of the 40 is still in view.
     state = state_at(limit)
-    assert (state.used, state.remaining) == (15, 85)
+    assert (state.used, state.remaining) == (Decimal(15), Decimal(85))
     assert state.resets_at == minute + timedelta(minutes=1)
 
 

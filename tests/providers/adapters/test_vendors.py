@@ -158,6 +158,13 @@ def test_an_error_keeps_the_request_id_of_its_headers(upstream: Upstream) -> Non
     assert caught.value.upstream_request_id == "req_11"
 
 
+def test_a_wait_in_milliseconds_is_obeyed_before_one_in_seconds(upstream: Upstream) -> None:
+    upstream.script(answer(status=529, body=b"{}", headers={"Retry-After": "9", "retry-after-ms": "250"}))
+    with pytest.raises(ProviderError) as caught:
+        Anthropic(make_config(upstream)).complete(ask())
+    assert caught.value.retry_after_s == 0.25
+
+
 def test_a_page_is_not_an_answer(upstream: Upstream) -> None:
     adapter = OpenAI(make_config(upstream))
     for stream in (False, True):

@@ -15,7 +15,7 @@ from providers.sse import Decoder, ServerEvent
 from providers.unified import Event, Finished, PartDelta, Request, Started, Usage
 from providers.wire.anthropic_messages import WIRE
 from providers.wire.base import Admitted
-from providers.wire.openai_chat.request_in import decode_request as decode_chat_request
+from providers.wire.openai_chat import WIRE as CHAT
 from tests.providers.wire.test_anthropic_messages_stream import as_client
 from tests.recordings import Exchange, answer_bytes, cases, exchanges, request_bytes
 
@@ -161,14 +161,14 @@ def _said(events: list[Event]) -> list[Event]:
     ]
 
 
-CHAT = exchanges(
+ASKED = exchanges(
     api="chat", failed=False, where=lambda item: "messages" in item["request_body"] and "model" in item["request_body"]
 )
 
 
-@pytest.mark.parametrize("exchange", cases(CHAT))
+@pytest.mark.parametrize("exchange", cases(ASKED))
 def test_each_chat_request_is_said_on_this_wire_or_refused_by_name(exchange: Exchange) -> None:
-    request = decode_chat_request(request_bytes(exchange))
+    request = CHAT.decode_request(request_bytes(exchange))
     body = WIRE.encode_request(request, drop_unsupported=True)
     refused = _refused_param(request)
     # What is not refused loses nothing by the permission to drop.
@@ -199,6 +199,26 @@ def _calls(body: dict[str, Any]) -> list[str]:
         for block in message["content"]
         if block["type"] == "tool_use"
     ]
+
+
+ANSWERED = exchanges(api="chat", failed=False, where=lambda item: item["response_format"] in ("json", "sse"))
+
+
+@pytest.mark.parametrize("exchange", cases(ANSWERED))
+def test_each_chat_answer_reaches_a_client_of_this_wire(exchange: Exchange) -> None:
+    if exchange["response_format"] == "json":
+        answer = CHAT.decode_answer(answer_bytes(exchange))
+        message, usage = AnthropicMessage.model_validate_json(WIRE.encode_answer(answer)), answer.usage
+    else:
+        reader = CHAT.stream_reader()
+        events = [event for frame in frames([answer_bytes(exchange)]) for event in reader.feed(frame)] + reader.end()
+        writer = WIRE.stream_writer(admitted=Admitted(model="m", stream=True, fields={}))
+        message = as_client(b"".join(writer.write(event) for event in events) + writer.finish())
+        usage = reader.usage
+    assert message.usage.output_tokens == usage.totals.get("output", 0)
+    cached = (message.usage.cache_creation_input_tokens or 0) + (message.usage.cache_read_input_tokens or 0)
+    assert message.usage.input_tokens + cached == usage.totals.get("input", 0)
+    assert message.stop_reason is not None
 
 
 def test_a_chat_request_is_written_as_anthropic_documents_it() -> None:
@@ -238,7 +258,7 @@ def test_a_chat_request_is_written_as_anthropic_documents_it() -> None:
         "stop": "END",
         "user": "u-1",
     }
-    body = json.loads(WIRE.encode_request(decode_chat_request(json.dumps(chat).encode())))
+    body = json.loads(WIRE.encode_request(CHAT.decode_request(json.dumps(chat).encode())))
     assert body == {
         "model": "claude-sonnet-4-5",
         "max_tokens": 50,

@@ -27,7 +27,12 @@ REQUESTS = cases(
     exchanges(api="chat", where=lambda item: isinstance(item["request_body"], dict) and "model" in item["request_body"])
 )
 
-METERS = {"audio_in": "input_audio", "image_in": "input_image", "audio_out": "output_audio", "image_out": "output_image"}
+METERS = {
+    "audio_in": "input_audio",
+    "image_in": "input_image",
+    "audio_out": "output_audio",
+    "image_out": "output_image",
+}
 COMPARED = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "web_searches")
 
 
@@ -81,7 +86,8 @@ def test_a_decoded_answer_is_encoded_to_what_the_official_client_reads(exchange:
     reasoning = said.get("reasoning_content") or said.get("reasoning")
     if reasoning:
         assert getattr(message, "reasoning_content") == reasoning  # noqa: B009 - no field of the official type
-    assert encoded.usage is not None and encoded.usage.prompt_tokens == exchange["expected"]["usage"]["input"]
+    assert encoded.usage is not None
+    assert encoded.usage.prompt_tokens == exchange["expected"]["usage"]["input"]
 
 
 @pytest.mark.parametrize("exchange", ANSWERS)
@@ -139,7 +145,8 @@ def test_a_client_that_did_not_ask_gets_no_event_with_usage_alone(exchange: Exch
 def test_a_stream_reads_the_same_however_it_is_split(exchange: Exchange) -> None:
     body = answer_bytes(exchange)
     whole = read([body])
-    assert isinstance(whole[0], Started) and isinstance(whole[-1], Finished)
+    assert isinstance(whole[0], Started)
+    assert isinstance(whole[-1], Finished)
     assert_usage(whole[-1].usage, exchange)
     chance = random.Random(exchange["id"])
     if b"\r" not in body:
@@ -167,7 +174,8 @@ def test_a_rewritten_stream_adds_up_to_the_same_message(exchange: Exchange) -> N
     written = b"".join(writer.write(event) for event in events) + writer.finish()
     decoder = Decoder()
     frames = decoder.feed(written)
-    assert frames[-1].data == b"[DONE]" and not decoder.end()
+    assert frames[-1].data == b"[DONE]"
+    assert not decoder.end()
     chunks = [ChatCompletionChunk.model_validate_json(frame.data) for frame in frames[:-1]]
     text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
     assert text == recorded_text(exchange)
@@ -273,7 +281,10 @@ def test_a_recorded_error_has_its_place_in_the_tree(exchange: Exchange) -> None:
     by_status: type[errors.ProviderError] = BY_STATUS.get(status, errors.InvalidRequest)
     assert type(error) is KINDS.get((provider, status), by_status)
     assert (error.provider, error.status) == (provider, status)
-    assert error.message and "no message" not in error.message
-    assert "not-a-r" not in error.message and "****" not in error.message and "user_2wT5" not in error.message
+    assert error.message
+    assert "no message" not in error.message
+    assert "not-a-r" not in error.message
+    assert "****" not in error.message
+    assert "user_2wT5" not in error.message
     if isinstance(error, errors.InvalidRequest):
         assert error.param == ((exchange["response_body"].get("error") or {}).get("param") or "")

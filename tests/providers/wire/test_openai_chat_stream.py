@@ -371,12 +371,15 @@ def test_events_of_another_wire_become_chunks_that_the_official_client_reads() -
     frames = write(FROM_ANOTHER_WIRE, wants_usage=True)
     chunks = [ChatCompletionChunk.model_validate_json(one.data) for one in frames[:-1]]
     assert frames[-1].data == b"[DONE]"
-    assert {one.id for one in chunks} == {"msg_1"} and {one.object for one in chunks} == {"chat.completion.chunk"}
+    assert {one.id for one in chunks} == {"msg_1"}
+    assert {one.object for one in chunks} == {"chat.completion.chunk"}
     assert chunks[0].choices[0].delta.role == "assistant"
     last = chunks[-1]
-    assert last.choices == [] and last.usage is not None
+    assert last.choices == []
+    assert last.usage is not None
     assert (last.usage.prompt_tokens, last.usage.completion_tokens, last.usage.total_tokens) == (20, 9, 29)
-    assert last.usage.prompt_tokens_details and last.usage.prompt_tokens_details.cached_tokens == 5
+    assert last.usage.prompt_tokens_details
+    assert last.usage.prompt_tokens_details.cached_tokens == 5
     assert [one.choices[0].finish_reason for one in chunks[:-1] if one.choices[0].finish_reason] == ["tool_calls"]
     events = read(*frames)
     assert parts(events) == [

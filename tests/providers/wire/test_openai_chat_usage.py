@@ -29,6 +29,7 @@ def usage(raw: Any, *, wire: OpenAIChat = WIRE, **answer: Any) -> Usage:
         ({"prompt_tokens_details": {"cached_tokens": 60}}, {"input": 100, "output": 40, "cache_read": 60}),
         ({"prompt_cache_hit_tokens": 60}, {"input": 100, "output": 40, "cache_read": 60}),
         ({"cached_tokens": 60}, {"input": 100, "output": 40, "cache_read": 60}),
+        ({"cache_read_input_tokens": 60}, {"input": 100, "output": 40, "cache_read": 60}),
         # A second count of the same tokens is not another discount.
         ({"num_cached_tokens": 60}, {"input": 100, "output": 40}),
         (
@@ -56,6 +57,13 @@ def test_thinking_that_stands_only_in_the_total_is_output() -> None:
     assert read.totals == {"input": 10, "output": 205}
 
 
+def test_reasoning_beside_the_completion_is_output_by_the_total() -> None:
+    """xAI's chat counts so: the total is the sum of all three."""
+    details = {"completion_tokens_details": {"reasoning_tokens": 200}}
+    read = usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 215, **details})
+    assert read.totals == {"input": 10, "output": 205, "reasoning": 200}
+
+
 def test_a_dialect_may_say_that_the_total_means_nothing() -> None:
     wire = OpenAIChat(dialect=Dialect(unexplained_total="ignore"))
     read = usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 215}, wire=wire)
@@ -78,7 +86,7 @@ def test_perplexity_counts_reasoning_and_citations_beside_the_completion() -> No
         "cost": {"total_cost": 0.8},
     }
     read = usage(raw)
-    assert read.totals == {"input": 33, "output": 1000, "reasoning": 900, "citation": 700, "web_searches": 18}
+    assert read.totals == {"input": 33, "output": 1700, "reasoning": 900, "citation": 700, "web_searches": 18}
     assert read.stated_cost_usd == Decimal("0.8")
 
 
@@ -125,7 +133,8 @@ def test_an_unusable_count_leaves_the_usage_to_be_estimated(name: str, bad: Any)
     read = usage({**PLAIN, name: bad})
     assert (read.totals, read.source) == ({}, "none")
     assert [flag.partition(":")[2] for flag in read.flags] == [name]
-    assert read.raw is not None and set(read.raw) == set(PLAIN)
+    assert read.raw is not None
+    assert set(read.raw) == set(PLAIN)
     json.dumps(read.raw, allow_nan=False)
 
 

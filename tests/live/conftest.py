@@ -1,0 +1,47 @@
+"""A database and a gateway for each module: what one module breaks, no other one meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+from django.test.utils import setup_databases, teardown_databases
+from pytest_django import DjangoDbBlocker
+
+from tests.live import books, database
+from tests.live.gateway import Gateway, running
+
+
+@pytest.fixture(scope="session")
+def migrated_database(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, django_db_keepdb: bool, django_db_createdb: bool
+) -> Iterator[None]:
+    """The test database of this session, which pytest-django makes only where a test is marked with django_db."""
+    settings = connections["default"].settings_dict
+    if settings["NAME"] == settings["TEST"]["NAME"]:
+        yield
+        return
+    keepdb = django_db_keepdb and not django_db_createdb
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default"}, keepdb=keepdb)
+    yield
+    if not django_db_keepdb:
+        with django_db_blocker.unblock():
+            teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(scope="module")
+def own_database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """The URL of a database in which this module's rows are committed."""
+    with django_db_blocker.unblock(), database.a_copy_of_the_test_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gateway(own_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One worker for the whole module; at the end its books must be right."""
+    with running(database_url=own_database, var_dir=tmp_path_factory.mktemp("var")) as made:
+        yield made
+        books.until(lambda: not books.rows("SELECT 1 FROM ledger_hold LIMIT 1"), what="no hold is left")
+        books.verify()
