@@ -114,12 +114,15 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = True
+# Unset: static files come straight from the packages, and nothing has to be collected.
+STATIC_ROOT = env.str("TOLLBOOK_STATIC_ROOT", default="") or None
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 LOGIN_URL = "/admin/login/"
 
 HTTPS_ONLY = env.bool("TOLLBOOK_HTTPS_ONLY", default=False)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
+# Probes come over plain HTTP, by address.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TOLLBOOK_BEHIND_PROXY", default=False) else None

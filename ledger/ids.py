@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from uuid_utils import uuid7
 
 MAX_ATTEMPTS = 255
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def new_request_id() -> UUID:
@@ -29,4 +31,4 @@ def time_of(identifier: UUID) -> datetime:
 
 def floor(at: datetime) -> UUID:
     """The smallest id of an instant: ids of calls since `at` are not below it."""
-    return UUID(int=int(at.timestamp() * 1000) << 80)
+    return UUID(int=(at - _EPOCH) // _MILLISECOND << 80)

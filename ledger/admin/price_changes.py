@@ -15,8 +15,16 @@ _PER_MTOK = Decimal(1_000_000)
 _SUSPICIOUS = Decimal(3)
 _UNIT_SLIP = Decimal(500)
 _CONDITIONS = (
-    "meter", "above_tokens", "tier_inclusive", "service_tier", "speed", "region", "variant", "weekdays",
-    "window_start", "window_end",
+    "meter",
+    "above_tokens",
+    "tier_inclusive",
+    "service_tier",
+    "speed",
+    "region",
+    "variant",
+    "weekdays",
+    "window_start",
+    "window_end",
 )
 
 

@@ -73,7 +73,9 @@ class RateInline(DeskInline):
 
     @admin.display(description="USD per 1M")
     def per_million(self, rate: Rate) -> str:
-        return "" if rate._state.adding else exact(unit_price_usd(rate) * _PER_MTOK)
+        # A refused form is shown again with what was typed, and that `per` may be no power of ten.
+        told = not rate._state.adding and 10 ** (len(str(rate.per)) - 1) == rate.per
+        return exact(unit_price_usd(rate) * _PER_MTOK) if told else ""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return _is_draft(obj) and super().has_add_permission(request, obj)
@@ -232,7 +234,7 @@ def rates_in_force(model: Model, *, at: datetime) -> SafeString | str:
     sheet = PriceSheet.objects.select_related("model").prefetch_related("rates").get(pk=sheet_id)
     rates = ", ".join(f"{rate.meter} {exact(unit_price_usd(rate) * _PER_MTOK)}" for rate in sheet.rates.all())
     url = reverse("admin:ledger_pricesheet_change", args=[sheet_id])
-    return format_html("{} ({}, from {:%Y-%m-%d})", link(url, rates), sheet.book, sheet.valid_from)
+    return format_html("{} ({}, from {})", link(url, rates), sheet.book, f"{sheet.valid_from:%Y-%m-%d}")
 
 
 def _changes(sheet: PriceSheet) -> list[RateChange]:

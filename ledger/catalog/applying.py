@@ -196,9 +196,7 @@ def _limit_values(entry: LimitEntry) -> dict[str, Any]:
 
 def _given(entry: Struct, *, without: tuple[str, ...]) -> dict[str, Any]:
     """The fields that the file states."""
-    return {
-        name: value for name, value in structs.asdict(entry).items() if value is not UNSET and name not in without
-    }
+    return {name: value for name, value in structs.asdict(entry).items() if value is not UNSET and name not in without}
 
 
 def _json(value: Any) -> Any:

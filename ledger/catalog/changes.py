@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-_SECRET_FIELDS = frozenset({"credential_secret"})
+_SECRET_FIELDS = frozenset()
 
 
 class FieldChange(Struct, frozen=True):

@@ -37,9 +37,9 @@ class Recorder:
         """
         is_new = row._state.adding
         differing = [name for name, value in values.items() if is_new or getattr(row, name) != value]
-        told = [] if is_new else [
-            field_change(field=name, old=getattr(row, name), new=values[name]) for name in differing
-        ]
+        told = (
+            [] if is_new else [field_change(field=name, old=getattr(row, name), new=values[name]) for name in differing]
+        )
         for name in differing:
             setattr(row, name, values[name])
         if not is_new and not differing:

@@ -214,7 +214,7 @@ class Migration(migrations.Migration):
                 ('outcome', models.CharField(max_length=9)),
                 ('slot', models.PositiveSmallIntegerField()),
                 ('calls', models.BigIntegerField(db_default=0, default=0)),
-                ('unpriced_calls', models.BigIntegerField(db_default=0, default=0, help_text='Calls whose cost is unknown.')),
+                ('unpriced_calls', models.BigIntegerField(db_default=0, default=0, help_text='Calls whose cost is unknown to this day.')),
                 ('input_tokens', models.BigIntegerField(db_default=0, default=0)),
                 ('cache_read_tokens', models.BigIntegerField(db_default=0, default=0)),
                 ('cache_write_tokens', models.BigIntegerField(db_default=0, default=0)),
@@ -338,6 +338,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='adjustment',
+            constraint=models.UniqueConstraint(condition=models.Q(('settles_unknown', True)), fields=('call',), name='adjustment_settles_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='adjustment',
             constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['rerate', 'reconcile', 'late_settlement', 'manual'])), name='adjustment_reason_known'),
         ),
         migrations.AddConstraint(
@@ -422,7 +426,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='dailyspend',
-            constraint=models.CheckConstraint(condition=models.Q(('calls__gte', 0), ('unpriced_calls__gte', 0), ('input_tokens__gte', 0), ('cache_read_tokens__gte', 0), ('cache_write_tokens__gte', 0), ('output_tokens__gte', 0), ('reasoning_tokens__gte', 0), ('cost_usd__gte', 0)), name='dailyspend_not_negative'),
+            constraint=models.CheckConstraint(condition=models.Q(('calls__gte', 0), models.Q(('unpriced_calls__gte', 0), ('slot', 0), _connector='OR'), ('input_tokens__gte', 0), ('cache_read_tokens__gte', 0), ('cache_write_tokens__gte', 0), ('output_tokens__gte', 0), ('reasoning_tokens__gte', 0), ('cost_usd__gte', 0)), name='dailyspend_not_negative'),
         ),
         migrations.AddConstraint(
             model_name='apikey',

@@ -18,7 +18,5 @@ DROP FUNCTION ledger_pricesheet_frozen();
 
 class Migration(migrations.Migration):
     dependencies = [("ledger", "0002_books")]
-    # Both follow 0002 and neither needs the other: this keeps one line of migrations.
-    run_before = [("ledger", "0004_keys")]
 
     operations = [migrations.RunSQL(SQL.read_text(), UNDO)]

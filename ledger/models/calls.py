@@ -260,6 +260,9 @@ class Adjustment(models.Model):
                 fields=["call"], condition=Q(reason="late_settlement"), name="adjustment_one_late_settlement"
             ),
             models.UniqueConstraint(
+                fields=["call"], condition=Q(settles_unknown=True), name="adjustment_settles_once"
+            ),
+            models.UniqueConstraint(
                 fields=["call", "reference"], condition=~Q(reference=""), name="adjustment_reference_once"
             ),
         ]

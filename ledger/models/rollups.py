@@ -27,7 +27,7 @@ class DailySpend(models.Model):
     outcome = models.CharField(max_length=9)
     slot = models.PositiveSmallIntegerField()
     calls = models.BigIntegerField(default=0, db_default=0)
-    unpriced_calls = models.BigIntegerField(default=0, db_default=0, help_text="Calls whose cost is unknown.")
+    unpriced_calls = models.BigIntegerField(default=0, db_default=0, help_text="Calls whose cost is unknown to this day.")
     input_tokens = models.BigIntegerField(default=0, db_default=0)
     cache_read_tokens = models.BigIntegerField(default=0, db_default=0)
     cache_write_tokens = models.BigIntegerField(default=0, db_default=0)
@@ -50,7 +50,8 @@ class DailySpend(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(calls__gte=0)
-                & Q(unpriced_calls__gte=0)
+                # Slot 0 takes back what a late adjustment settled.
+                & (Q(unpriced_calls__gte=0) | Q(slot=0))
                 & Q(input_tokens__gte=0)
                 & Q(cache_read_tokens__gte=0)
                 & Q(cache_write_tokens__gte=0)

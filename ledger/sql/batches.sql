@@ -344,10 +344,12 @@ BEGIN
       WHEN 'usd' THEN NEW.counted_delta_usd WHEN 'tokens' THEN NEW.counted_delta_tokens ELSE 0 END
     FROM ledger_limit l WHERE w.id = ANY (c.windows) AND l.id = w.limit_id AND l.metric IN ('usd', 'tokens');
   INSERT INTO ledger_dailyspend AS r (
-      day, user_id, team_id, key_id, model_id, provider_id, outcome, slot, adjustments_usd)
-    VALUES (ledger_id_day(c.id), c.user_id, c.team_id, c.key_id, c.model_id, c.provider_id, c.outcome, 0, NEW.delta_usd)
+      day, user_id, team_id, key_id, model_id, provider_id, outcome, slot, adjustments_usd, unpriced_calls)
+    VALUES (ledger_id_day(c.id), c.user_id, c.team_id, c.key_id, c.model_id, c.provider_id, c.outcome, 0, NEW.delta_usd,
+            -NEW.settles_unknown::int)
     ON CONFLICT ON CONSTRAINT dailyspend_once DO UPDATE SET
-      adjustments_usd = r.adjustments_usd + excluded.adjustments_usd;
+      adjustments_usd = r.adjustments_usd + excluded.adjustments_usd,
+      unpriced_calls = r.unpriced_calls + excluded.unpriced_calls;
   RETURN NEW;
 END $$;
 CREATE TRIGGER adjustment_applies AFTER INSERT ON ledger_adjustment

@@ -171,3 +171,14 @@ def test_a_larger_call_never_has_a_smaller_bound(i: int, o: int, n: int, more_in
     small = upper_bound_usd(sheet=sheet, input_tokens=i, output_tokens=o, n=n)
     large = upper_bound_usd(sheet=sheet, input_tokens=i + more_in, output_tokens=o + more_out, n=n + 1)
     assert small is None or (large is not None and small <= large)
+
+
+def test_lines_that_are_each_rounded_up_stay_within_the_bound() -> None:
+    sheet = make_sheet(("input", "0.0000015"), ("cache_read", "0.0000015"))
+    rating = rate(
+        sheet=sheet, meters={"input": 1, "cache_read": 1}, input_total=2, conditions=Conditions(at=NOW)
+    )
+    most = upper_bound_usd(sheet=sheet, input_tokens=2, output_tokens=0)
+    assert rating.cost_usd == Decimal("0.000000000004")
+    assert most is not None
+    assert rating.cost_usd <= most

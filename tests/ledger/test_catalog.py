@@ -71,7 +71,11 @@ def run(text: str, tmp_path: Path, *options: str) -> str:
 
 def whole_catalog() -> dict[str, list[dict[str, Any]]]:
     """Every row of every table that a file can touch."""
-    tables = [*apps.get_app_config("providers").get_models(), *apps.get_app_config("ledger").get_models(), User]
+    tables: list[Any] = [
+        *apps.get_app_config("providers").get_models(),
+        *apps.get_app_config("ledger").get_models(),
+        User,
+    ]
     return {
         table.__name__: list(table._default_manager.order_by("pk").values())
         for table in tables
@@ -203,9 +207,7 @@ def test_fields_left_out_keep_what_people_set(tmp_path: Path) -> None:
         ("teams:", "tems:", "the file: Object contains unknown field `tems`"),
     ],
 )
-def test_a_fault_is_told_with_its_path_and_nothing_is_applied(
-    old: str, new: str, error: str, tmp_path: Path
-) -> None:
+def test_a_fault_is_told_with_its_path_and_nothing_is_applied(old: str, new: str, error: str, tmp_path: Path) -> None:
     text = EVERYTHING.replace(old, new, 1)
     assert text != EVERYTHING
     before = whole_catalog()

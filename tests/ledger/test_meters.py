@@ -46,6 +46,11 @@ def test_image_tokens_that_must_be_cached_ones_are_counted_once() -> None:
     assert found.flags == ("inferred:cache_read_image",)
 
 
+def test_no_more_cached_tokens_are_inferred_than_must_be() -> None:
+    found = disjoint({"input": 100, "cache_read": 80, "input_image": 40, "input_audio": 30})
+    assert found.meters == {"cache_read": 30, "cache_read_image": 40, "input_audio": 20, "cache_read_audio": 10}
+
+
 def test_more_cached_than_input_is_clamped_and_flagged() -> None:
     found = disjoint({"input": 100, "cache_read": 162, "output": 5})
     assert found.meters == {"cache_read": 100, "output": 5}

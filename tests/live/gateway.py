@@ -129,10 +129,13 @@ class Gateway:
 
     def provider(self, *, wire: str = "openai", **fields: Any) -> Provider:
         """A provider row that points at the fake upstream; `wire` is the adapter's name."""
-        base_url = self.upstream.url + ("" if wire == "anthropic" else "/v1")
         values: dict[str, Any] = {"max_retries": 0, "credential_ref": "env:TEST_CREDENTIAL", **fields}
         return factories.make_provider(
-            adapter=wire, base_url=base_url, allow_plain_http=True, allow_private_address=True, **values
+            adapter=wire,
+            base_url=f"{self.upstream.url}/v1",
+            allow_plain_http=True,
+            allow_private_address=True,
+            **values,
         )
 
     def account(

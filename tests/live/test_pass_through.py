@@ -23,6 +23,10 @@ ANSWER = (
     b'"choices":[{"index":0,"message":{"role":"assistant","content":"Ja \\u2014 gern","hint":null},"finish_reason":"stop"}],'
     b'\n "usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"new_count":3}}'
 )
+MESSAGE = (
+    b'{"id":"msg_1","type":"message","role":"assistant","model":"fake-model","content":[],"stop_reason":"end_turn",'
+    b'"usage":{"input_tokens":3,"output_tokens":1}}'
+)
 
 
 def raw(body: bytes) -> dict[str, bytes]:
@@ -35,6 +39,7 @@ def test_unknown_request_fields_reach_the_provider_byte_for_byte(gateway: Gatewa
     body = b'{"model": %b, "max_tokens": 9, %b, "messages": [ {"role":"user", "content":"Hi\\n", "tomorrow": [ ] } ]}' % (
         json.dumps(account.model.name).encode(), ODD_FIELDS,
     )  # fmt: skip
+    gateway.upstream.script(answer(body=ANSWER if path == CHAT else MESSAGE))
     assert gateway.post(path, body, headers=account.headers).status_code == 200
     sent, arrived = raw(body), raw(gateway.upstream.arrivals[-1].body)
     assert sent.pop("model") != arrived["model"]
@@ -47,6 +52,7 @@ def test_a_stream_gets_the_usage_switch_and_nothing_else(gateway: Gateway) -> No
     body = b'{"model": "%b", "stream": true, "stream_options": {"later": 1.0}, %b, "messages": [{"role":"user","content":"x"}]}' % (
         account.model.name.encode(), ODD_FIELDS,
     )  # fmt: skip
+    gateway.upstream.script(events([b"data: [DONE]\n\n"]))
     assert gateway.post(CHAT, body, headers=account.headers).status_code == 200
     sent, arrived = raw(body), raw(gateway.upstream.arrivals[-1].body)
     assert json.loads(arrived.pop("stream_options")) == {"later": 1.0, "include_usage": True}

@@ -179,7 +179,7 @@ def test_a_name_taken_by_an_alias_is_refused_for_a_model(admin_page: Client) -> 
 @pytest.mark.parametrize("table", ["provider", "model"])
 def test_what_the_books_may_point_at_is_not_deleted(table: str, admin_page: Client) -> None:
     model = make_model()
-    row = {"provider": model.provider, "model": model}[table]
+    row: Any = {"provider": model.provider, "model": model}[table]
 
     answer = admin_page.post(reverse(f"admin:providers_{table}_delete", args=[row.pk]), {"post": "yes"})
 

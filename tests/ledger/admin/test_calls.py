@@ -92,7 +92,8 @@ def test_the_list_reads_no_more_for_more_calls_and_counts_no_table(admin_page: C
     on_calls = [query["sql"] for query in many.captured_queries if 'FROM "ledger_call"' in query["sql"]]
     assert on_calls
     assert not [sql for sql in on_calls if "COUNT(" in sql or "DISTINCT" in sql]
-    assert all("LIMIT" in sql and '"ledger_call"."id" >=' in sql for sql in on_calls), on_calls
+    assert all('"ledger_call"."id" >=' in sql for sql in on_calls)
+    assert any("LIMIT 1000" in sql for sql in on_calls)
 
 
 @pytest.mark.parametrize("what", ["call", "request", "upstream"])
@@ -158,10 +159,8 @@ def test_an_odd_filter_does_not_break_the_page(query: dict[str, str], admin_page
 
 
 def test_all_attempts_of_a_request_are_linked(admin_page: Client) -> None:
-    first = make_call(outcome="failed", http_status=500)
-    second = make_call(
-        id=ids.call_id(request_id=first.request_id, attempt=2), key=first.key, model=first.model
-    )
+    first: Any = make_call(outcome="failed", http_status=500)
+    second = make_call(id=ids.call_id(request_id=first.request_id, attempt=2), key=first.key, model=first.model)
 
     page = admin_page.get(change_url(first)).content.decode()
 
@@ -170,7 +169,8 @@ def test_all_attempts_of_a_request_are_linked(admin_page: Client) -> None:
 
 @pytest.fixture
 def book_rows(db: None) -> dict[str, Any]:
-    call, now = make_call(), datetime.now(UTC)
+    call: Any = make_call()
+    now = datetime.now(UTC)
     writer = Writer.objects.create(
         id=uuid.uuid4(), slot=1, host="h", pid=1, started_at=now, lease_until=now, head=b"\x01" * 32
     )
@@ -206,9 +206,7 @@ def book_rows(db: None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("table", ["adjustment", "batch", "writer", "hold"])
-def test_the_books_can_be_looked_at_and_not_touched(
-    table: str, admin_page: Client, book_rows: dict[str, Any]
-) -> None:
+def test_the_books_can_be_looked_at_and_not_touched(table: str, admin_page: Client, book_rows: dict[str, Any]) -> None:
     row = book_rows[table]
     change = reverse(f"admin:ledger_{table}_change", args=[row.pk])
 

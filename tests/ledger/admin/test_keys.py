@@ -105,9 +105,7 @@ def test_rotating_shows_the_successor_and_ends_the_old_key_later(admin_page: Cli
 def test_a_revoked_key_is_not_rotated(admin_page: Client) -> None:
     old = make_key(revoked_at=datetime(2026, 1, 1, tzinfo=UTC))
 
-    answer = admin_page.post(
-        reverse(LIST), {"action": "rotate_keys", "_selected_action": [old.pk]}, follow=True
-    )
+    answer = admin_page.post(reverse(LIST), {"action": "rotate_keys", "_selected_action": [old.pk]}, follow=True)
 
     assert "create a new one instead" in answer.content.decode()
     assert ApiKey.objects.count() == 1

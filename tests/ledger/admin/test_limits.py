@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_limit_is_made_and_changed(admin_page: Client) -> None:
     made = admin_page.post(reverse("admin:ledger_limit_add"), limit_form(subject="user", user=user.pk))
     limit = Limit.objects.get()
     assert made.status_code == 302
-    assert (limit.user, limit.amount, limit.alert_thresholds) == (user, 10, [80, 95])
+    assert (limit.user, limit.amount, limit.alert_thresholds) == (user, Decimal(10), [80, 95])
 
     url = reverse("admin:ledger_limit_change", args=[limit.pk])
     admin_page.post(url, limit_form(subject="user", user=user.pk, amount="3.5"))
@@ -79,9 +80,7 @@ def test_a_limit_is_made_and_changed(admin_page: Client) -> None:
         ({"subject": "planet"}, "Select a valid choice"),
     ],
 )
-def test_a_wrong_limit_is_refused_with_a_message(
-    changes: dict[str, str], message: str, admin_page: Client
-) -> None:
+def test_a_wrong_limit_is_refused_with_a_message(changes: dict[str, str], message: str, admin_page: Client) -> None:
     answer = admin_page.post(reverse("admin:ledger_limit_add"), limit_form(**changes))
 
     assert message in answer.content.decode()

@@ -1,0 +1,67 @@
+# Every chore by one word: `make help`.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run stop test check bench lock clean requirements requirements-dev port
+
+VENV := .venv/bin/python
+# The first Python of at least 3.11 that runs here.
+PYTHON ?= $(shell for python in $(VENV) python3 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+# Tests and checks keep their embedded database apart from the one of `make run`.
+APART := TOLLBOOK_VAR_DIR="$(CURDIR)/var/test"
+WORKERS ?= 2
+BENCH ?= ledger_alone
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: port requirements ## Start the gateway on PORT (8000) with a demo key and an admin log-in; Ctrl-C stops it
+	@exec $(VENV) -m gateway.run
+
+stop: requirements ## Stop a gateway or an embedded database that was left behind
+	@$(VENV) -m gateway.run stop
+
+test: requirements-dev ## Run the whole test suite on a real PostgreSQL; ARGS="-k limits" picks, WORKERS=4 splits
+	@$(APART) $(VENV) -m pytest -n $(WORKERS) $(ARGS); status=$$?; \
+	$(APART) $(VENV) -m gateway.run stop >/dev/null; exit $$status
+
+check: requirements-dev ## ruff, mypy, import-linter, missing migrations, and the ten largest files
+	@failed=; \
+	echo "ruff"; $(VENV) -m ruff check . || failed="$$failed ruff"; \
+	echo "mypy"; $(APART) $(VENV) -m mypy gateway providers ledger || failed="$$failed mypy"; \
+	echo "import-linter"; .venv/bin/lint-imports --no-logo || failed="$$failed import-linter"; \
+	echo "migrations"; $(APART) $(VENV) manage.py makemigrations --check --dry-run || failed="$$failed migrations"; \
+	echo "largest files"; find gateway providers ledger tests -name '*.py' -exec wc -l {} + | grep -v ' total$$' | sort -rn | head -10; \
+	$(APART) $(VENV) -m gateway.run stop >/dev/null; \
+	if [ -n "$$failed" ]; then echo "make check failed:$$failed" >&2; exit 1; fi
+
+bench: requirements ## Run bench/BENCH.py (BENCH=ledger_alone) with ARGS
+	@$(VENV) bench/$(BENCH).py $(ARGS)
+
+lock: ## Pin requirements*.in anew, with hashes (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes requirements.in -o requirements.txt
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes requirements-dev.in -o requirements-dev.txt
+
+clean: ## Remove .venv and caches; the ledger in var/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+port:
+	@test -n "$(PYTHON)" || { echo "Tollbook needs Python 3.11 or newer." >&2; exit 1; }
+	@PYTHONDONTWRITEBYTECODE=1 "$(PYTHON)" -m gateway.run check
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Tollbook needs Python 3.11 or newer." >&2; exit 1; }
+	@echo "Making .venv..."
+	@"$(PYTHON)" -m venv .venv || { rm -rf .venv; echo "python3 -m venv failed: on Debian, apt install python3-venv." >&2; exit 1; }
+
+# pip runs when the list differs from the one installed last; a copy of that is the stamp.
+requirements: .venv/bin/python
+	@cmp -s requirements.txt .venv/requirements.txt || { echo "Installing requirements.txt..."; \
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt && cp requirements.txt .venv/requirements.txt; }
+
+requirements-dev: requirements
+	@cmp -s requirements-dev.txt .venv/requirements-dev.txt || { echo "Installing requirements-dev.txt..."; \
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt && cp requirements-dev.txt .venv/requirements-dev.txt; }
