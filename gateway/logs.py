@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -52,19 +53,31 @@ def log_call(
     duration_ms: int,
     error_code: str = "",
 ) -> None:
-    """The one line of a call. `status` is the provider's; a cost of None is unknown."""
-    _calls.info(
-        "call",
-        call_id=str(call_id),
-        request_id=str(request_id),
-        provider=provider,
-        model=model,
-        outcome=outcome,
-        status=status,
-        cost_usd=None if cost_usd is None else f"{cost_usd:f}",
-        duration_ms=duration_ms,
-        error_code=error_code,
+    """The one line of a call. `status` is the provider's; a cost of None is unknown.
+
+    Every field is an id, a catalog name or a word of ours, so the line is made here, without the processors' work.
+    """
+    if not _calls.isEnabledFor(logging.INFO):
+        return
+    line = orjson.dumps(
+        {
+            "event": "call",
+            "call_id": str(call_id),
+            "request_id": str(request_id),
+            "provider": _scrubbed_once(provider),
+            "model": _scrubbed_once(model),
+            "outcome": outcome,
+            "status": status,
+            "cost_usd": None if cost_usd is None else f"{cost_usd:f}",
+            "duration_ms": duration_ms,
+            "error_code": _scrubbed_once(error_code),
+            "logger": _calls.name,
+            "level": "info",
+            "timestamp": datetime.now(UTC),
+        },
+        option=orjson.OPT_UTC_Z,
     )
+    sys.stderr.write(line.decode() + "\n")
 
 
 def configure() -> None:
@@ -183,4 +196,4 @@ def _to_json(event: EventDict, **_: Any) -> str:
         return json.dumps(event, default=str)
 
 
-_calls: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("tollbook.call")
+_calls = logging.getLogger("tollbook.call")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 from gateway.open_calls import OpenCall
@@ -64,7 +64,7 @@ class RelayedStream:
 
     # --- inside -------------------------------------------------------------------------------------------
 
-    def _relay(self) -> Iterator[bytes]:
+    def _relay(self) -> Generator[bytes, None, None]:
         try:
             for chunk in self._exchange.chunks():
                 data, broken = self._seen(chunk)

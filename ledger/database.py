@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Generator
 from typing import Any, TypeVar
@@ -10,7 +9,6 @@ from typing import Any, TypeVar
 import psycopg
 from django.db import connections
 from psycopg.conninfo import make_conninfo
-from psycopg.waiting import Ready, Wait
 
 T = TypeVar("T")
 _CONNECTION_FIELDS = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")
@@ -40,37 +38,15 @@ class DeadlineConnection(psycopg.Connection[Any]):
 
     deadline_s = 10.0
 
-    def wait(self, gen: Generator[Any, Any, T], interval: float = 0.1) -> T:
-        ends_at = time.monotonic() + self.deadline_s
-        poll = select.poll()
-        fileno = self.pgconn.socket
+    def wait(self, gen: Generator[Any, Any, T], interval: float = 0.1, timeout: float | None = None) -> T:
+        began = time.monotonic()
         try:
-            wanted = next(gen)
-            while True:
-                poll.register(fileno, _POLL_MASK[wanted])
-                events = poll.poll(max(0.0, ends_at - time.monotonic()) * 1000)
-                if not events:
-                    self.close()
-                    raise psycopg.OperationalError(f"the database did not answer within {self.deadline_s} s")
-                wanted = gen.send(_ready(events[0][1]))
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-
-
-_POLL_MASK = {
-    Wait.R: select.POLLIN,
-    Wait.W: select.POLLOUT,
-    Wait.RW: select.POLLIN | select.POLLOUT,
-}
-
-
-def _ready(mask: int) -> Ready:
-    readable = mask & (select.POLLIN | select.POLLHUP | select.POLLERR)
-    writable = mask & select.POLLOUT
-    if readable and writable:
-        return Ready.RW
-    return Ready.R if readable else Ready.W
+            return super().wait(gen, interval, self.deadline_s if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if time.monotonic() - began >= self.deadline_s:
+                # The server may yet answer to a question that nobody waits for: this connection cannot be used again.
+                self.close()
+            raise
 
 
 def connect(*, application_name: str, deadline_s: float = 10.0, statement_timeout_ms: int = 5000) -> DeadlineConnection:

@@ -73,7 +73,8 @@ def _silent(text: str, count: int) -> None:
 def _rows(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 # --- 1: calls + adjustments = rollups = windows.used ------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import HttpResponse, JsonResponse
 from drf_spectacular.utils import extend_schema
@@ -17,12 +17,13 @@ from gateway.snapshot import Snapshot, Target
 from ledger.money import format_short
 from ledger.rating import Sheet
 from providers.wire import anthropic_messages, openai_chat
+from providers.wire.base import Wire
 
 
 class ModelsView(SurfaceView):
     """The list, or one by `name`. Anthropic's client is known by its anthropic-version header."""
 
-    wire = openai_chat.WIRE
+    wire: ClassVar[Wire] = openai_chat.WIRE
     surface = "models"
     http_method_names = ["get", "head", "options"]
 
@@ -85,7 +86,12 @@ def _facts(target: Target, snapshot: Snapshot) -> dict[str, Any]:
 def _rates(sheet: Sheet) -> list[dict[str, Any]]:
     """The plain rates (no tier, region or variant), with amounts as exact texts."""
     return [
-        {"meter": rate.meter, "amount_usd": format_short(rate.amount_usd), "per": rate.per, "above_tokens": rate.above_tokens}
+        {
+            "meter": rate.meter,
+            "amount_usd": format_short(rate.amount_usd),
+            "per": rate.per,
+            "above_tokens": rate.above_tokens,
+        }
         for rate in sheet.rates
         if not (rate.service_tier or rate.speed or rate.region or rate.variant)
     ]

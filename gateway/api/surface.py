@@ -31,7 +31,7 @@ log = logging.getLogger("tollbook.api")
 
 
 def authenticate(current: Runtime, meta: dict[str, Any]) -> Principal:
-    """The caller behind a request's headers. Raises ApiError; many bad keys from one address are refused for a while."""
+    """The caller behind a request's headers. Raises ApiError; an address with many bad keys is refused for a while."""
     try:
         return current.keyring.authenticate(key_text(meta), version=current.snapshot.version)
     except ApiError as error:
@@ -92,7 +92,7 @@ class SurfaceView(APIView):
     def refusal(self, exc: Exception, *, request_id: UUID | None) -> HttpResponse:
         """Any exception as the surface's error. What is not one of ours is logged whole and told as nothing."""
         error = _known(exc)
-        ours = str(request_id) if request_id else ""
+        ours = str(request_id or new_request_id())
         shown = parsing.client_request_id(self.request.META.get("HTTP_X_REQUEST_ID", "")) or ours
         call = getattr(exc, "call_id", "") or ""
         body = self.wire.encode_error(
@@ -108,8 +108,12 @@ class SurfaceView(APIView):
             headers["X-Tollbook-Call-Id"] = call
         return _response(body, status=error.status, content_type="application/json", headers=headers)
 
-    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        error = ApiError("method_not_allowed", f"{request.method} is not allowed here: POST.", headers={"Allow": "POST"})
+    def http_method_not_allowed(  # type: ignore[override]
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        error = ApiError(
+            "method_not_allowed", f"{request.method} is not allowed here: POST.", headers={"Allow": "POST"}
+        )
         return self.refusal(error, request_id=None)
 
 

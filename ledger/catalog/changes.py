@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-_SECRET_FIELDS = frozenset()
+_SECRET_FIELDS = frozenset({"credential_secret"})
 
 
 class FieldChange(Struct, frozen=True):

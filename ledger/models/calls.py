@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from ledger.models.accounts import ApiKey, Team
 from ledger.models.prices import PriceSheet
 from providers.models import Model, Provider
 
-_NO_CHECK = {"on_delete": models.PROTECT, "db_constraint": False, "related_name": "+"}
+# The rows of DailySpend and ApiKey keep what calls point at (see rollups.py): no look-up a call, none a hold.
+_NO_CHECK: dict[str, Any] = {"on_delete": models.PROTECT, "db_constraint": False, "related_name": "+"}
 
 
 class Writer(models.Model):
@@ -247,7 +251,7 @@ class Adjustment(models.Model):
     details = models.JSONField(default=dict, help_text="For a late settlement: the usage that came late.")
     price_sheet = models.ForeignKey(PriceSheet, on_delete=models.PROTECT, null=True, related_name="+")
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
-    created_at = models.DateTimeField(db_default=models.functions.Now())
+    created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         ordering = ["-id"]

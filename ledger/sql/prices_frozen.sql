@@ -35,10 +35,10 @@ BEGIN
   ids := CASE TG_OP WHEN 'INSERT' THEN ARRAY[NEW.sheet_id]
                     WHEN 'DELETE' THEN ARRAY[OLD.sheet_id]
                     ELSE ARRAY[OLD.sheet_id, NEW.sheet_id] END;
-  -- FOR SHARE waits for a publish in flight and then sees it; the foreign key's own lock would not.
-  SELECT locked.id INTO frozen
-    FROM (SELECT id, status FROM ledger_pricesheet WHERE id = ANY (ids) ORDER BY id FOR SHARE) AS locked
-   WHERE locked.status = 'published' LIMIT 1;
+  -- FOR SHARE waits for a publish in flight; the foreign key's own lock would not. The status is read by a statement
+  -- of its own: in one with the lock it would be tested first, and a row that fails the test is never locked.
+  PERFORM 1 FROM ledger_pricesheet WHERE id = ANY (ids) ORDER BY id FOR SHARE;
+  SELECT id INTO frozen FROM ledger_pricesheet WHERE id = ANY (ids) AND status = 'published' LIMIT 1;
   IF frozen IS NOT NULL THEN
     RAISE EXCEPTION 'price sheet % is published: its rates cannot be added, changed or deleted', frozen
       USING ERRCODE = 'restrict_violation', CONSTRAINT = 'rate_of_published_is_frozen';

@@ -70,6 +70,7 @@ class Gateway:
             **(environment or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader = ""
 
     # --- the process --------------------------------------------------------------------------------------
 
@@ -165,14 +166,16 @@ class Gateway:
         made, text = create_key(user=factories.make_user(username=f"u-{uuid.uuid4().hex[:10]}"), **(key or {}))
         for metric, period, amount in limits:
             factories.make_limit(key=made, metric=metric, period=period, amount=amount)
-        self.sync(text)
+        self.sync()
         return Account(made, text, row)
 
-    def sync(self, key_text: str) -> None:
+    def sync(self) -> None:
         """Return once the gateway has seen every change committed before. For a gateway of one worker."""
         # A snapshot reads all or nothing: who sees the newest name has seen what was committed before it.
         beacon = Alias.objects.create(name=f"beacon-{uuid.uuid4().hex}", model=self._any_model())
-        headers = {"Authorization": f"Bearer {key_text}"}
+        if not self._reader:
+            _, self._reader = create_key(user=factories.make_user(username=f"reader-{uuid.uuid4().hex[:10]}"))
+        headers = {"Authorization": f"Bearer {self._reader}"}
 
         def seen() -> bool:
             return requests.get(f"{self.url}/v1/models/{beacon.name}", headers=headers, timeout=5).status_code == 200
