@@ -39,6 +39,8 @@ class RelayedStream:
         self._wire = wire
         self._plan = plan
         self._exchange = exchange
+        # One iterator for relaying and draining: the exchange closes with it.
+        self._chunks = exchange.chunks()
         self._settle = settle
         self._transit = transit(client=wire, provider=plan.adapter.wire, admitted=plan.admitted)
         call.progress = self._transit
@@ -66,7 +68,7 @@ class RelayedStream:
 
     def _relay(self) -> Generator[bytes, None, None]:
         try:
-            for chunk in self._exchange.chunks():
+            for chunk in self._chunks:
                 data, broken = self._seen(chunk)
                 if data:
                     yield data
@@ -190,7 +192,7 @@ class RelayedStream:
     def _drain(self) -> None:
         until = time.monotonic() + DRAIN_S
         try:
-            for chunk in self._exchange.chunks():
+            for chunk in self._chunks:
                 for event in self._decoder.feed(chunk):
                     self._transit.see(event)
                 if time.monotonic() > until:

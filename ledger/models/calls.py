@@ -19,7 +19,7 @@ _NO_CHECK: dict[str, Any] = {"on_delete": models.PROTECT, "db_constraint": False
 
 
 class Writer(models.Model):
-    """One incarnation of a process that writes the ledger: its fence, its lease and the head of its chain in one row."""
+    """One incarnation of a process that writes the ledger: its fence, lease and head of the chain in one row."""
 
     class State(models.TextChoices):
         LIVE = "live", "live"

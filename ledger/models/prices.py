@@ -142,7 +142,9 @@ class Rate(models.Model):
                 | Q(window_start__isnull=False, window_end__isnull=False),
                 name="rate_window_whole",
             ),
-            models.CheckConstraint(condition=Q(minimum__gte=0) & Q(quantum__gte=0), name="rate_quantities_not_negative"),
+            models.CheckConstraint(
+                condition=Q(minimum__gte=0) & Q(quantum__gte=0), name="rate_quantities_not_negative"
+            ),
         ]
 
     def __str__(self) -> str:
