@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in $(VENV) python3 python3.13 python3.12 python3.11
 # Tests and checks keep their embedded database apart from the one of `make run`.
 APART := TOLLBOOK_VAR_DIR="$(CURDIR)/var/test"
 WORKERS ?= 2
-BENCH ?= ledger_alone
+BENCH ?= ledger_alone relay
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,8 @@ check: requirements-dev ## ruff, mypy, import-linter, missing migrations, and th
 	$(APART) $(VENV) -m gateway.run stop >/dev/null; \
 	if [ -n "$$failed" ]; then echo "make check failed:$$failed" >&2; exit 1; fi
 
-bench: requirements ## Run bench/BENCH.py (BENCH=ledger_alone) with ARGS
-	@$(VENV) bench/$(BENCH).py $(ARGS)
+bench: requirements ## Measure: BENCH="ledger_alone relay" picks from bench/, ARGS go to each (relay needs nginx and wrk)
+	@for each in $(BENCH); do echo "bench/$$each.py"; $(VENV) bench/$$each.py $(ARGS) || exit 1; done
 
 lock: ## Pin requirements*.in anew, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }

@@ -35,7 +35,7 @@ def resets_at(period: str, *, now: datetime) -> datetime | None:
 
 def refused(refusal: Refusal, *, snapshot: Snapshot, call_id: str) -> ApiError:
     """The 429 (or 402) of a refused hold: which limit, and when it resets."""
-    limit = snapshot.limits_by_id.get(refusal.limit)
+    limit = snapshot.limits_by_id.get(refusal.limit) if refusal.limit is not None else None
     if refusal.why == "unpriced":
         return ApiError(
             "unpriced_model", "This model has no price, and a USD limit applies to this call.", call_id=call_id

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.idempotency import resolved
 from gateway.settlement import Ending, estimated, settle_row
 from gateway.snapshot import Snapshot, Target
 from ledger.rating import Sheet
@@ -59,7 +60,7 @@ class OpenCall:
                 return None
             self._ended = True
         self._runtime.open_calls.pop(id(self), None)
-        return settle_row(
+        row = settle_row(
             ending,
             call_id=self.hold.id,
             sheet=self._sheet_of(ending.served_name),
@@ -68,6 +69,7 @@ class OpenCall:
             finished_at=datetime.now(UTC),
             first_token_ms=self.first_token_ms,
         )
+        return resolved(row) if self.hold.idempotency is not None else row
 
     def settle(self, ending: Ending) -> SettleRow | None:
         """End the call and commit its row."""

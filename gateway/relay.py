@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
-from gateway import metrics
+from gateway import idempotency, metrics
 from gateway import plan as plans
 from gateway.errors import ApiError, ledger_unavailable
+from gateway.idempotency import Idempotency
 from gateway.keyring import Principal
 from gateway.limits import refused, room_headers
 from gateway.open_calls import OpenCall
@@ -53,6 +54,11 @@ class Caller(Struct, frozen=True):
     client_request_id: str = ""
     tags: dict[str, str] = {}
     timeout_s: float | None = None
+    idempotency: Idempotency | None = None
+
+
+class Taken(Exception):
+    """Another request holds the idempotency key."""
 
 
 class Whole(NamedTuple):
@@ -61,7 +67,7 @@ class Whole(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    chunks: RelayedStream
+    chunks: Iterator[bytes]
     headers: dict[str, str]
 
 
@@ -85,14 +91,30 @@ def relay(
     plan = plans.make(
         snapshot=snapshot, wire=wire, body=body, principal=caller.principal, timeout_s=caller.timeout_s
     )
-    asked = _ask(runtime, snapshot, plan, surface, caller, request_id or new_request_id(), began)
+    try:
+        asked = _ask(runtime, snapshot, plan, surface, caller, request_id or new_request_id(), began)
+    except Taken:
+        return _again(caller)
     headers = _headers(plan, asked, caller)
     headers.update(room_headers(asked.room, plan.limits))
     if asked.body is None:
         settle = _settler(runtime, asked, plan)
-        stream = RelayedStream(call=asked.call, wire=wire, plan=plan, exchange=asked.exchange, settle=settle)
+        stream = RelayedStream(
+            call=asked.call, wire=wire, plan=plan, exchange=asked.exchange, settle=settle, headers=headers
+        )
         return Streamed(stream, headers)
     return _whole(runtime, wire, plan, asked, headers, began)
+
+
+def _again(caller: Caller) -> Whole | Streamed:
+    """The answer that the holder of the idempotency key was given."""
+    assert caller.idempotency is not None
+    kept = idempotency.earlier(key_id=caller.principal.key_id, claim=caller.idempotency)
+    if kept is None:
+        # It failed without work done, in this very moment.
+        raise ApiError("idempotency_conflict", "The first request with this key has just failed.", retry_after_s=1)
+    headers = {"X-Request-Id": caller.client_request_id, **kept.headers} if caller.client_request_id else kept.headers
+    return Streamed(kept.chunks(), headers) if kept.streamed else Whole(kept.body, headers)
 
 
 # --- ask ----------------------------------------------------------------------------------------------------
@@ -121,6 +143,8 @@ def _ask(
         waited_s = time.monotonic() - held_from
         ledger_s += waited_s
         metrics.record_ledger_wait(op="hold", wait_s=waited_s)
+        if verdict.refusal is not None and verdict.refusal.why == "idempotency":
+            raise Taken
         if verdict.refusal is not None:
             raise refused(verdict.refusal, snapshot=snapshot, call_id=str(hold.id))
         call = OpenCall(
@@ -135,21 +159,21 @@ def _ask(
             exchange, answer = _send(plan, call, began)
             return Asked(call, exchange, answer, attempt, ledger_s, verdict.room)
         except ProviderError as error:
+            again = not call.interrupted and retry.should_retry(
+                error=error,
+                attempt=attempt,
+                max_retries=max_retries,
+                elapsed_s=time.monotonic() - began,
+                deadline_s=plan.deadlines.total_s,
+                bytes_sent_to_client=False,
+            )
+            again = again and budget.take()
             row = call.end(_interrupted(call, error))
-            elapsed_s = time.monotonic() - began
             error.call_id = str(hold.id)  # type: ignore[attr-defined]
             if row is None:
                 raise
             record(row, plan=plan, hold=hold, upstream_s=time.monotonic() - call.started)
-            again = retry.should_retry(
-                error=error,
-                attempt=attempt,
-                max_retries=max_retries,
-                elapsed_s=elapsed_s,
-                deadline_s=plan.deadlines.total_s,
-                bytes_sent_to_client=False,
-            )
-            if not again or not budget.take():
+            if not again:
                 runtime.writer.settle(row)
                 raise
             failed = row
@@ -174,7 +198,7 @@ def _hold(runtime: Runtime, hold: HoldRow, failed: SettleRow | None) -> Verdict:
 
 
 def _hold_row(plan: Plan, surface: str, caller: Caller, request_id: UUID, attempt: int) -> HoldRow:
-    principal = caller.principal
+    principal, claim = caller.principal, caller.idempotency
     return HoldRow(
         id=call_id(request_id=request_id, attempt=attempt),
         request_id=request_id,
@@ -193,6 +217,8 @@ def _hold_row(plan: Plan, surface: str, caller: Caller, request_id: UUID, attemp
         tokens=plan.bound_tokens,
         limits=tuple(limit.id for limit in plan.limits),
         deadline_s=plan.deadlines.total_s + HOLD_MARGIN_S,
+        idempotency=claim.text_sha256 if claim is not None else None,
+        body_sha256=claim.body_sha256 if claim is not None else None,
     )
 
 
@@ -268,7 +294,9 @@ def _whole(
             served_name=served,
             upstream_request_id=exchange.upstream_request_id,
             http_status=exchange.status,
-        )
+        ),
+        answer=body,
+        headers=headers,
     )
     faults.point("settled")
     ledger_s = asked.ledger_s + (time.monotonic() - call.started - upstream_s)
@@ -284,17 +312,30 @@ def _whole(
     return Whole(body, headers)
 
 
-def _settler(runtime: Runtime, asked: Asked, plan: Plan) -> Callable[[Ending], SettleRow | None]:
+class Settler(Protocol):
+    """Commits the end of a call. `answer`, where there is one, is kept for the request's idempotency key."""
+
+    def __call__(
+        self, ending: Ending, *, answer: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> SettleRow | None: ...
+
+
+def _settler(runtime: Runtime, asked: Asked, plan: Plan) -> Settler:
     """Commit the end of the call, and count it."""
 
-    def settle(ending: Ending) -> SettleRow | None:
+    def settle(
+        ending: Ending, *, answer: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> SettleRow | None:
         call = asked.call
         row = call.end(ending)
-        if row is not None:
-            began = time.monotonic()
-            runtime.writer.settle(row)
-            metrics.record_ledger_wait(op="settle", wait_s=time.monotonic() - began)
-            record(row, plan=plan, hold=call.hold, upstream_s=began - call.started)
+        if row is None:
+            return None
+        if call.hold.idempotency is not None and answer is not None:
+            row = idempotency.resolved(row, answer=answer, headers=headers, streamed=plan.admitted.stream)
+        began = time.monotonic()
+        runtime.writer.settle(row)
+        metrics.record_ledger_wait(op="settle", wait_s=time.monotonic() - began)
+        record(row, plan=plan, hold=call.hold, upstream_s=began - call.started)
         return row
 
     return settle

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
+from gateway.idempotency import MAX_ANSWER_BYTES
 from gateway.open_calls import OpenCall
 from gateway.settlement import Ending, ending_of_error
 from gateway.transit import Piece, transit
@@ -21,6 +22,7 @@ from providers.wire.base import Wire
 
 if TYPE_CHECKING:
     from gateway.plan import Plan
+    from gateway.relay import Settler
 
 log = logging.getLogger("tollbook.streams")
 
@@ -28,13 +30,20 @@ log = logging.getLogger("tollbook.streams")
 DRAIN_S = 60.0
 _draining = threading.BoundedSemaphore(64)
 
-Settle = Callable[[Ending], SettleRow | None]
-
 
 class RelayedStream:
     """An iterator of bytes for the client. `close` (called by the server in every case) settles what is not settled."""
 
-    def __init__(self, *, call: OpenCall, wire: Wire, plan: Plan, exchange: Exchange, settle: Settle) -> None:
+    def __init__(
+        self,
+        *,
+        call: OpenCall,
+        wire: Wire,
+        plan: Plan,
+        exchange: Exchange,
+        settle: Settler,
+        headers: dict[str, str],
+    ) -> None:
         self._call = call
         self._wire = wire
         self._plan = plan
@@ -46,6 +55,9 @@ class RelayedStream:
         call.progress = self._transit
         self._decoder = sse.Decoder()
         self._settled = False
+        self._headers = headers
+        # What was sent, for the request's idempotency key; no longer kept once it is too large.
+        self._kept: bytearray | None = bytearray() if call.hold.idempotency is not None else None
         self._pieces = self._relay()
         self._begun = False
 
@@ -103,7 +115,7 @@ class RelayedStream:
                 piece = self._transit.see(event)
                 if piece.data:
                     self._call.note_first_token()
-                out.append(self._finish(piece) if piece.last else piece.data)
+                out.append(self._finish(piece) if piece.last else self._keep(piece.data))
         except ProviderError as error:
             return b"".join(out), error
         faults.point("mid_stream")
@@ -114,7 +126,7 @@ class RelayedStream:
         out = []
         for event in self._decoder.end():
             piece = self._transit.see(event)
-            out.append(self._finish(piece) if piece.last else piece.data)
+            out.append(self._finish(piece) if piece.last else self._keep(piece.data))
         if not self._settled:
             out.append(self._finish(self._transit.end()))
         return b"".join(out)
@@ -130,10 +142,16 @@ class RelayedStream:
                 served_name=seen.model,
                 upstream_request_id=self._exchange.upstream_request_id,
                 http_status=self._exchange.status,
-            )
+            ),
+            answer=None if self._kept is None else bytes(self._kept + piece.data),
         )
         faults.point("settled")
         return self._cost_comment(row) + piece.data
+
+    def _keep(self, data: bytes) -> bytes:
+        if self._kept is not None and len(self._kept) <= MAX_ANSWER_BYTES:
+            self._kept += data
+        return data
 
     def _cost_comment(self, row: SettleRow | None) -> bytes:
         """A comment event, which clients skip: what the headers of a whole answer say."""
@@ -200,6 +218,6 @@ class RelayedStream:
         except ProviderError as error:
             log.info("drain_broken", extra={"reason": error.message})
 
-    def _end(self, ending: Ending) -> SettleRow | None:
+    def _end(self, ending: Ending, *, answer: bytes | None = None) -> SettleRow | None:
         self._settled = True
-        return self._settle(ending)
+        return self._settle(ending, answer=answer, headers=self._headers)

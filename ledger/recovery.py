@@ -63,4 +63,5 @@ def _abandoned(*, call_id: UUID, dispatched: bool, held_at: datetime) -> SettleR
         cost_source="unknown" if dispatched else "nothing_used",
         unpriced_reason="the process died before the outcome was known" if dispatched else "",
         error_code="abandoned",
+        claim="indeterminate" if dispatched else "release",
     )

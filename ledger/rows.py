@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 Outcome = Literal["ok", "failed", "refused", "cancelled", "abandoned", "cached"]
+Claim = Literal["done", "indeterminate", "release"]
 CostSource = Literal["computed", "nothing_used", "unknown"]
 
 
@@ -36,6 +37,9 @@ class HoldRow(Struct, frozen=True):
     limits: tuple[int, ...]
     deadline_s: float
     dispatched: bool = True
+    # SHA-256 of the client's Idempotency-Key and of its body, where it sent one.
+    idempotency: str | None = None
+    body_sha256: str | None = None
 
 
 class SettleRow(Struct, frozen=True):
@@ -70,6 +74,10 @@ class SettleRow(Struct, frozen=True):
     stated_cost_usd: Decimal | None = None
     # The sheet of the model that was served, where that is not the model that was held for.
     sheet: int | None = None
+    # What becomes of the request's idempotency claim; the next attempt's hold takes it up again.
+    claim: Claim | None = None
+    answer_headers: dict[str, str] | None = None
+    answer_encrypted: str | None = None
 
 
 _WIDTHS = {

@@ -62,10 +62,10 @@ class LedgerRejected(Exception):
 
 
 class Refusal(NamedTuple):
-    """A hold that a limit refused: which, and whether for want of room or for want of a price."""
+    """A hold that was refused: by a limit, for want of room or of a price; or because its idempotency key is taken."""
 
-    limit: int
-    why: Literal["limit", "unpriced"]
+    limit: int | None
+    why: Literal["limit", "unpriced", "idempotency"]
 
 
 class Verdict(NamedTuple):
@@ -473,4 +473,5 @@ def _never_sent(hold: HoldRow) -> SettleRow:
         cost_usd=Decimal(0),
         cost_source="nothing_used",
         error_code="ledger_unavailable",
+        claim="release",
     )

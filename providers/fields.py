@@ -50,6 +50,16 @@ class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
             return Undecryptable(value)
 
 
+def encrypt(plain: bytes) -> str:
+    """`plain` as a token that any of CREDENTIAL_KEYS opens."""
+    return _fernet().encrypt(plain).decode()
+
+
+def decrypt(token: str) -> bytes:
+    """What `encrypt` was given. Raises InvalidToken when no key opens it."""
+    return _fernet().decrypt(token.encode())
+
+
 def rotate(token: str) -> str:
     """The same secret under the first key."""
     return _fernet().rotate(token.encode()).decode()

@@ -17,6 +17,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from gateway import idempotency
 from gateway.api import parsing
 from gateway.api.authentication import client_address, failed_keys, key_text
 from gateway.errors import ApiError, ledger_unavailable
@@ -71,13 +72,14 @@ class SurfaceView(APIView):
         self.request_id = new_request_id()
         current = runtime()
         principal = authenticate(current, meta)
+        body = parsing.read_body(meta)
         caller = Caller(
             principal=principal,
             client_request_id=parsing.client_request_id(meta.get("HTTP_X_REQUEST_ID", "")),
             tags=parsing.tags(meta["HTTP_X_TOLLBOOK_TAGS"]) if "HTTP_X_TOLLBOOK_TAGS" in meta else {},
             timeout_s=parsing.timeout_s(meta.get("HTTP_X_TOLLBOOK_TIMEOUT_S", "")),
+            idempotency=idempotency.read(meta.get("HTTP_IDEMPOTENCY_KEY"), surface=self.surface, body=body),
         )
-        body = parsing.read_body(meta)
         answer = relay(
             runtime=current, wire=self.wire, surface=self.surface, body=body, caller=caller, request_id=self.request_id
         )

@@ -2,6 +2,7 @@
 
 from ledger.models.accounts import ApiKey, Team
 from ledger.models.calls import Adjustment, Batch, Call, Hold, Writer
+from ledger.models.idempotency import IdempotencyKey
 from ledger.models.limits import Limit, LimitWindow
 from ledger.models.prices import PriceSheet, Rate
 from ledger.models.rollups import DailySpend
@@ -14,6 +15,7 @@ __all__ = [
     "Call",
     "DailySpend",
     "Hold",
+    "IdempotencyKey",
     "Limit",
     "LimitWindow",
     "PriceSheet",

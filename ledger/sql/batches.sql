@@ -8,21 +8,21 @@
 -- Windows are created before they are locked; amounts and periods are read here, never passed in.
 
 -- The start of the period that `p_at` lies in, in UTC.
-CREATE FUNCTION ledger_period_start(p_period text, p_at timestamptz) RETURNS timestamptz
+CREATE OR REPLACE FUNCTION ledger_period_start(p_period text, p_at timestamptz) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE p_period
     WHEN 'total' THEN to_timestamp(0)
     ELSE date_trunc(p_period, p_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' END
 $$;
 
-CREATE FUNCTION ledger_period_end(p_period text, p_start timestamptz) RETURNS timestamptz
+CREATE OR REPLACE FUNCTION ledger_period_end(p_period text, p_start timestamptz) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN p_period = 'total' THEN NULL
     ELSE ((p_start AT TIME ZONE 'UTC') + ('1 ' || p_period)::interval) AT TIME ZONE 'UTC' END
 $$;
 
 -- The bytes of a call that its batch's hash covers: every fact of the row, in a fixed order. Version 1.
-CREATE FUNCTION ledger_call_bytes(c ledger_call) RETURNS bytea
+CREATE OR REPLACE FUNCTION ledger_call_bytes(c ledger_call) RETURNS bytea
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT convert_to(ROW(
     c.id, c.request_id, c.attempt, c.position, c.key_id, c.user_id, c.team_id, c.model_id, c.provider_id,
@@ -34,18 +34,18 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     c.counted_tokens, c.windows)::text, 'UTF8')
 $$;
 
-CREATE FUNCTION ledger_chain_hash(p_previous bytea, p_rows bytea) RETURNS bytea
+CREATE OR REPLACE FUNCTION ledger_chain_hash(p_previous bytea, p_rows bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT sha256('\x01'::bytea || p_previous || p_rows) $$;
 
 -- What `p_metric` counts of a hold or a call.
-CREATE FUNCTION ledger_need(p_metric text, p_usd numeric, p_tokens bigint) RETURNS numeric
+CREATE OR REPLACE FUNCTION ledger_need(p_metric text, p_usd numeric, p_tokens bigint) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE p_metric WHEN 'usd' THEN coalesce(p_usd, 0) WHEN 'tokens' THEN p_tokens::numeric ELSE 1::numeric END
 $$;
 
 -- Insert a call for every settle whose hold is still there, move held to used, add to the rollups.
 -- Returns the batch's new head, or NULL when no call was inserted.
-CREATE FUNCTION settle_batch(
+CREATE OR REPLACE FUNCTION settle_batch(
   p_writer uuid, p_slot int, p_batch bigint, p_head bytea, p_settles jsonb
 ) RETURNS bytea LANGUAGE plpgsql AS $$
 DECLARE
@@ -122,6 +122,9 @@ BEGIN
     (SELECT array_agg(s.id) FROM s WHERE NOT EXISTS (SELECT FROM gone g WHERE g.id = s.id))
   INTO inserted, rows_bytes, late FROM inserted i;
 
+  IF jsonb_path_exists(p_settles, '$[*].claim ? (@ != null)') THEN
+    PERFORM ledger_resolve_claims(p_settles);
+  END IF;
   IF late IS NOT NULL THEN
     PERFORM ledger_settle_late(late, p_settles);
   END IF;
@@ -135,7 +138,7 @@ BEGIN
 END $$;
 
 -- Settles that find no hold. Swept before: the truth becomes an adjustment. Settled before: nothing to do.
-CREATE FUNCTION ledger_settle_late(p_late uuid[], p_settles jsonb) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_settle_late(p_late uuid[], p_settles jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE stranger uuid;
 BEGIN
   SELECT l.id INTO stranger FROM unnest(p_late) AS l(id)
@@ -159,18 +162,67 @@ BEGIN
     AND NOT EXISTS (SELECT FROM ledger_adjustment a WHERE a.call_id = c.id AND a.reason = 'late_settlement');
 END $$;
 
+-- Claim the idempotency keys of holds that bring one. Returns the ordinals whose key is taken.
+CREATE OR REPLACE FUNCTION ledger_claim(p_now timestamptz, p_holds jsonb) RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE taken int[];
+BEGIN
+  DELETE FROM ledger_idempotencykey i USING jsonb_to_recordset(p_holds) AS h(key bigint, idempotency text)
+    WHERE i.key_id = h.key AND i.text_sha256 = h.idempotency AND i.expires_at <= p_now;
+  WITH wanted AS (
+    SELECT h.* FROM ROWS FROM (jsonb_to_recordset(p_holds) AS (
+      request_id uuid, key bigint, idempotency text, body_sha256 text)) WITH ORDINALITY AS h
+    WHERE h.idempotency IS NOT NULL
+  ), claimed AS (
+    INSERT INTO ledger_idempotencykey AS i (
+      key_id, text_sha256, body_sha256, request_id, state, headers, answer_encrypted, expires_at)
+    SELECT DISTINCT ON (key, idempotency) key, idempotency, body_sha256, request_id, 'running', '{}'::jsonb, '',
+      p_now + interval '24 hours'
+    FROM wanted ORDER BY key, idempotency, ordinality
+    -- A later attempt of the same request takes its own claim up again.
+    ON CONFLICT ON CONSTRAINT idempotency_key_once DO UPDATE SET state = 'running'
+      WHERE i.request_id = excluded.request_id RETURNING i.request_id
+  )
+  SELECT array_agg(w.ordinality::int) INTO taken FROM wanted w
+    WHERE NOT EXISTS (SELECT FROM claimed c WHERE c.request_id = w.request_id);
+  RETURN coalesce(taken, '{}');
+END $$;
+
+-- What becomes of the claims of calls that ended for good: the answer is kept, nobody knows, or it never happened.
+CREATE OR REPLACE FUNCTION ledger_resolve_claims(p_settles jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM ledger_idempotencykey i USING jsonb_to_recordset(p_settles) AS s(id uuid, claim text)
+    WHERE s.claim = 'release' AND i.state = 'running' AND i.request_id = ledger_request_of(s.id);
+  UPDATE ledger_idempotencykey i SET state = s.claim, call_id = s.id, headers = coalesce(s.answer_headers, '{}'),
+      answer_encrypted = coalesce(s.answer_encrypted, '')
+    FROM jsonb_to_recordset(p_settles) AS s(id uuid, claim text, answer_headers jsonb, answer_encrypted text)
+    WHERE s.claim IN ('done', 'indeterminate') AND i.request_id = ledger_request_of(s.id)
+      AND (i.state = 'running' OR i.state = 'indeterminate' AND s.claim = 'done');
+END $$;
+
+-- The request of a call: its id with the attempt taken out.
+CREATE OR REPLACE FUNCTION ledger_request_of(p_call uuid) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT encode(set_byte(uuid_send(p_call), 15, 0), 'hex')::uuid
+$$;
+
 -- Admit each hold if for ALL its limits used + held + need <= amount; insert the admitted.
 -- `e_*` are the edges hold -> window, ordered by hold; `w_*` the windows, locked. Returns NULL or
--- {"refused": {"<ordinal>": {"limit": id, "why": "limit"|"unpriced"}}, "room": {"<limit>": what is left}}, with the room
+-- {"refused": {"<ordinal>": {"limit": id, "why": "limit"|"unpriced"|"idempotency"}}, "room": {"<limit>": what is left}}, with the room
 -- of request and token limits only: clients are told of those in headers.
-CREATE FUNCTION hold_batch(p_writer uuid, p_now timestamptz, p_holds jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION hold_batch(p_writer uuid, p_now timestamptz, p_holds jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   e_hold int[]; e_window bigint[]; e_limit bigint[]; e_need numeric[]; e_blocks boolean[]; e_priced boolean[];
   e_room_at int[];
   w_id bigint[]; w_room numeric[]; w_limit bigint[]; w_told boolean[];
   edges int; e int; first int; last int; hold int; refused_by int;
-  refusals jsonb := NULL; refused int[] := '{}'; room jsonb := NULL;
+  refusals jsonb := NULL; refused int[] := '{}'; taken int[] := '{}'; room jsonb := NULL;
 BEGIN
+  IF jsonb_path_exists(p_holds, '$[*].idempotency ? (@ != null)') THEN
+    taken := ledger_claim(p_now, p_holds);
+    refused := taken;
+    SELECT jsonb_object_agg(t.hold::text, '{"limit": null, "why": "idempotency"}'::jsonb) INTO refusals
+      FROM unnest(taken) AS t(hold);
+  END IF;
   SELECT array_agg(h.ordinality::int ORDER BY h.ordinality, w.id), array_agg(w.id ORDER BY h.ordinality, w.id),
     array_agg(l.id ORDER BY h.ordinality, w.id),
     array_agg(ledger_need(l.metric, h.usd, h.tokens) ORDER BY h.ordinality, w.id),
@@ -200,6 +252,10 @@ BEGIN
       hold := e_hold[first];
       last := first;
       WHILE last < edges AND e_hold[last + 1] = hold LOOP last := last + 1; END LOOP;
+      IF hold = ANY (taken) THEN
+        first := last + 1;
+        CONTINUE;
+      END IF;
       refused_by := 0;
       FOR e IN first .. last LOOP
         IF e_blocks[e] AND (NOT e_priced[e] OR e_need[e] > w_room[e_room_at[e]]) THEN
@@ -229,6 +285,18 @@ BEGIN
     END IF;
   END IF;
 
+  IF cardinality(refused) > cardinality(taken) THEN
+    -- A claim whose hold a limit refused never was; what an earlier attempt left unknown stays unknown.
+    UPDATE ledger_idempotencykey i SET state = 'indeterminate'
+      FROM ROWS FROM (jsonb_to_recordset(p_holds) AS (request_id uuid, idempotency text)) WITH ORDINALITY AS h
+      WHERE i.request_id = h.request_id AND h.idempotency IS NOT NULL AND h.ordinality = ANY (refused)
+        AND h.ordinality <> ALL (taken) AND i.call_id IS NOT NULL;
+    DELETE FROM ledger_idempotencykey i
+      USING ROWS FROM (jsonb_to_recordset(p_holds) AS (request_id uuid, idempotency text)) WITH ORDINALITY AS h
+      WHERE i.request_id = h.request_id AND h.idempotency IS NOT NULL AND h.ordinality = ANY (refused)
+        AND h.ordinality <> ALL (taken) AND i.call_id IS NULL;
+  END IF;
+
   INSERT INTO ledger_hold (
     id, request_id, attempt, writer_id, key_id, user_id, team_id, model_id, provider_id, price_sheet_id, surface,
     requested_name, streamed, tags, bound_usd, bound_tokens, windows, dispatched, held_at, deadline)
@@ -249,7 +317,7 @@ BEGIN
   RETURN jsonb_build_object('refused', coalesce(refusals, '{}'), 'room', coalesce(room, '{}'));
 END $$;
 
-CREATE FUNCTION ledger_write(
+CREATE OR REPLACE FUNCTION ledger_write(
   p_writer uuid, p_seq bigint, p_digest bytea, p_lease_s double precision, p_settles jsonb, p_holds jsonb
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -311,7 +379,7 @@ BEGIN
 END $$;
 
 -- Register a process: a row of its own, in the lowest rollup slot no live writer has.
-CREATE FUNCTION ledger_register_writer(p_id uuid, p_host text, p_pid int, p_lease_s double precision) RETURNS int
+CREATE OR REPLACE FUNCTION ledger_register_writer(p_id uuid, p_host text, p_pid int, p_lease_s double precision) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE slot_ int;
 BEGIN
@@ -325,13 +393,13 @@ BEGIN
 END $$;
 
 -- Fence the writers whose lease ran out `p_grace_s` ago. Returns them. After this the database refuses their batches.
-CREATE FUNCTION ledger_fence(p_grace_s double precision) RETURNS SETOF uuid LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION ledger_fence(p_grace_s double precision) RETURNS SETOF uuid LANGUAGE sql AS $$
   UPDATE ledger_writer SET state = 'fenced'
   WHERE state = 'live' AND lease_until < clock_timestamp() - make_interval(secs => p_grace_s) RETURNING id
 $$;
 
 -- An adjustment moves the rollup of its call's day and the windows its call counted in.
-CREATE FUNCTION ledger_apply_adjustment() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_apply_adjustment() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE c ledger_call;
 BEGIN
   SELECT * INTO c FROM ledger_call WHERE id = NEW.call_id;
@@ -352,17 +420,17 @@ BEGIN
       unpriced_calls = r.unpriced_calls + excluded.unpriced_calls;
   RETURN NEW;
 END $$;
-CREATE TRIGGER adjustment_applies AFTER INSERT ON ledger_adjustment
+CREATE OR REPLACE TRIGGER adjustment_applies AFTER INSERT ON ledger_adjustment
   FOR EACH ROW EXECUTE FUNCTION ledger_apply_adjustment();
 ALTER TABLE ledger_adjustment ENABLE ALWAYS TRIGGER adjustment_applies;
 
 -- What a limit counts is fixed: its windows would otherwise mix dollars with tokens. Amount and switches may change.
-CREATE FUNCTION ledger_limit_is_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_limit_is_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'a limit''s subject, metric and period cannot be changed: make another limit'
     USING ERRCODE = 'check_violation', CONSTRAINT = 'limit_measure_fixed';
 END $$;
-CREATE TRIGGER limit_measure_fixed BEFORE UPDATE ON ledger_limit FOR EACH ROW
+CREATE OR REPLACE TRIGGER limit_measure_fixed BEFORE UPDATE ON ledger_limit FOR EACH ROW
   WHEN ((OLD.subject, OLD.key_id, OLD.user_id, OLD.team_id, OLD.model_id, OLD.metric, OLD.period)
     IS DISTINCT FROM (NEW.subject, NEW.key_id, NEW.user_id, NEW.team_id, NEW.model_id, NEW.metric, NEW.period))
   EXECUTE FUNCTION ledger_limit_is_fixed();

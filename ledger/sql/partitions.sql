@@ -1,19 +1,19 @@
 -- ledger_call, partitioned by month on its own UUIDv7 id, so that the primary key stays the id alone.
 
 -- The instant in a UUIDv7 (its first 48 bits are milliseconds since 1970).
-CREATE FUNCTION ledger_id_time(id uuid) RETURNS timestamptz
+CREATE OR REPLACE FUNCTION ledger_id_time(id uuid) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
 $$;
 
 -- The UTC day a call belongs to: the day of its request's id.
-CREATE FUNCTION ledger_id_day(id uuid) RETURNS date
+CREATE OR REPLACE FUNCTION ledger_id_day(id uuid) RETURNS date
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT (to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AT TIME ZONE 'UTC')::date
 $$;
 
 -- The smallest id of an instant: a bound for id ranges and partitions.
-CREATE FUNCTION ledger_id_floor(at timestamptz) RETURNS uuid
+CREATE OR REPLACE FUNCTION ledger_id_floor(at timestamptz) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
@@ -45,14 +45,14 @@ ALTER TABLE ledger_dailyspend SET (fillfactor = 50);
 ALTER TABLE ledger_writer SET (fillfactor = 50);
 ALTER TABLE ledger_hold SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
 
-CREATE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'the ledger is append-only: % on % is refused', TG_OP, TG_TABLE_NAME
     USING ERRCODE = 'insufficient_privilege', HINT = 'Correct a call by writing an adjustment that points at it.';
 END $$;
 
 -- Make the partitions of `months` months from the one of `p_from` on. Returns how many were made.
-CREATE FUNCTION ledger_make_partitions(p_from timestamptz, p_months int) RETURNS int LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_make_partitions(p_from timestamptz, p_months int) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
   first_day timestamp := date_trunc('month', p_from AT TIME ZONE 'UTC');
   starts timestamp;
@@ -76,7 +76,7 @@ END $$;
 
 -- Append-only, also against TRUNCATE and also for replication roles. Row triggers of a partitioned table are
 -- cloned to its partitions; the TRUNCATE trigger is not.
-CREATE FUNCTION ledger_protect(p_table text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_protect(p_table text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE t record;
 BEGIN
   EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON %I '
@@ -86,11 +86,11 @@ BEGIN
   END LOOP;
 END $$;
 
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_call
+CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_call
   FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_adjustment
+CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_adjustment
   FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_batch
+CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_batch
   FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
 SELECT ledger_protect('ledger_call');
 SELECT ledger_protect('ledger_adjustment');

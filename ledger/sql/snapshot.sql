@@ -1,7 +1,7 @@
 -- Every statement that changes what processes keep in memory bumps one number, which they poll.
 INSERT INTO ledger_snapshotversion (id, version, changed_at) VALUES (1, 1, now());
 
-CREATE FUNCTION ledger_bump_snapshot() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_bump_snapshot() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   UPDATE ledger_snapshotversion SET version = version + 1, changed_at = clock_timestamp() WHERE id = 1;
   RETURN NULL;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -17,9 +17,10 @@ from providers.errors import InvalidRequest, MalformedAnswer, ModelNotFound, Pro
 from providers.http import Client, Deadlines, Exchange, HttpExchange
 from providers.scrub import scrub
 from providers.unified import Answer, Event, Request
+from providers.wire import openai_embeddings
+from providers.wire.base import Operation as Operation
 from providers.wire.base import Wire, json_object
 
-Operation = Literal["chat", "embeddings"]
 HEALTH_TIMEOUT_S = 10.0
 
 
@@ -34,6 +35,7 @@ class Capabilities(Struct, frozen=True):
     structured_output: bool = True
     reasoning: bool = True
     embeddings: bool = False
+    rerank: bool = False
     max_context_tokens: int | None = None
     max_output_tokens: int | None = None
 
@@ -95,6 +97,9 @@ class Adapter(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    def wire_for(self, operation: Operation) -> Wire:
+        """The wire of an operation's bodies; chat's is `wire`. Raises Unsupported where the provider has none."""
+
     def send(
         self,
         *,
@@ -121,9 +126,27 @@ class Adapter(Protocol):
 
 
 class Conversation:
-    """`complete`, `stream` and `embed` over `send`: shared by every adapter that has a wire."""
+    """`complete`, `stream` and `embed` over `send`: shared by every adapter that has a wire.
 
+    `wires` are those of the operations besides chat; which of them count, the capabilities say.
+    """
+
+    name: str
     wire: Wire
+    wires: Mapping[Operation, Wire] = {"embeddings": openai_embeddings.WIRE}
+    capabilities: Capabilities = Capabilities()
+
+    def wire_for(self, operation: Operation) -> Wire:
+        if operation == "chat":
+            return self.wire
+        wire = self.wires.get(operation)
+        if wire is None or not getattr(self.capabilities, operation):
+            raise Unsupported(
+                f"The provider {self.name!r} has no {operation}: use a model of another one.",
+                param="model",
+                provider=self.name,
+            )
+        return wire
 
     def send(
         self,
@@ -158,9 +181,11 @@ class Conversation:
             exchange.close()
 
     def embed(self, *, body: bytes, model: str) -> dict[str, Any]:
-        """The provider's JSON answer to an embeddings body. Raises ProviderError, Unsupported where it has none."""
-        answer = self.send(body=body, model=model, stream=False, operation="embeddings").body()
-        return decoded_object(answer, provider=model)
+        """The answer to an embeddings body, both in OpenAI's shape. Raises ProviderError, Unsupported where it has none."""
+        client, wire = openai_embeddings.WIRE, self.wire_for("embeddings")
+        request = msgspec.structs.replace(client.decode_request(body), model=model)
+        exchange = self.send(body=wire.encode_request(request), model=model, stream=False, operation="embeddings")
+        return decoded_object(client.encode_answer(wire.decode_answer(exchange.body())), provider=self.name)
 
 
 class HttpAdapter(Conversation):

@@ -9,7 +9,7 @@ translated: `rewrite` changes the few fields that billing needs, `read_usage` an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,8 @@ from providers.sse import ServerEvent
 from providers.unified import Answer, Event, Request, Usage
 
 Verdict = Literal["forward", "drop", "last"]
+# What can be asked of a provider: an adapter has a wire for each that it offers (`Adapter.wire_for`).
+Operation = Literal["chat", "embeddings", "rerank"]
 
 
 class Admitted(Struct, frozen=True):
@@ -43,6 +45,9 @@ class Admitted(Struct, frozen=True):
     user: str = ""
     metadata: dict[str, str] = {}
     drop_unsupported: bool = False
+    operation: Operation = "chat"
+    # The most that may be counted of other meters than tokens, for the bound: {"search_units": 2}.
+    fees: dict[str, int] = {}
 
 
 class StreamMeter(Protocol):
@@ -122,6 +127,13 @@ class Wire(Protocol):
         """Usage and served model of a whole answer. Never raises for odd counts; MalformedAnswer for no JSON object."""
 
     def stream_meter(self, *, admitted: Admitted) -> StreamMeter: ...
+
+
+@runtime_checkable
+class AnswersAsAsked(Protocol):
+    """A client's wire whose answer takes a form that the request names (vectors as base64), besides `encode_answer`."""
+
+    def encode_answer_as_asked(self, answer: Answer, *, admitted: Admitted) -> bytes: ...
 
 
 def json_object(body: bytes) -> dict[str, Any]:

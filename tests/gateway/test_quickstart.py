@@ -29,6 +29,17 @@ def _no_provider_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def real_import() -> None:
+    """For tests that need the list prices: the import takes seconds, and most tests are about something else."""
+
+
+@pytest.fixture(autouse=True)
+def _no_import(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "real_import" not in request.fixturenames:
+        monkeypatch.setattr(quickstart, "_import_prices", lambda *, stamp, say: None)
+
+
+@pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "quickstart.json"
 
@@ -56,7 +67,7 @@ def test_a_first_run_makes_a_key_with_a_usd_limit_and_an_admin(file: Path) -> No
     assert not key.user.has_usable_password()
 
 
-def test_a_first_run_brings_the_seed_and_the_list_prices(file: Path) -> None:
+def test_a_first_run_brings_the_seed_and_the_list_prices(file: Path, real_import: None) -> None:
     _prepare(file)
     assert {"openai", "anthropic", "sandbox"} <= set(Provider.objects.values_list("name", flat=True))
     gpt_4 = Model.objects.get(name="gpt-4")
@@ -77,7 +88,7 @@ def test_the_file_holds_the_five_facts_for_its_owner_only(file: Path) -> None:
     assert not list(file.parent.glob("quickstart.json?*"))
 
 
-def test_a_second_run_changes_nothing(file: Path) -> None:
+def test_a_second_run_changes_nothing(file: Path, real_import: None) -> None:
     made, _ = _prepare(file)
     admin_hash = User.objects.get(username="admin").password
     before = (file.stat().st_mtime_ns, SnapshotVersion.objects.get().version, ApiKey.objects.count())
@@ -143,14 +154,19 @@ def test_a_revoked_key_is_replaced(file: Path) -> None:
     assert again.admin_password == made.admin_password
 
 
-def test_a_file_of_another_database_gives_no_key(file: Path) -> None:
+@pytest.mark.parametrize("foreign", ["tb_live_{unknown}_{secret}", "tb_live_{known}_{secret}", "no key"])
+def test_a_key_that_does_not_open_this_database_is_replaced(file: Path, foreign: str) -> None:
     made, _ = _prepare(file)
-    ApiKey.objects.filter(pk=_the_key(made).pk).update(secret_sha256="0" * 64)
-    again, _ = _prepare(file)
-    assert again.api_key != made.api_key
+    text = foreign.format(unknown="A" * 12, known=_the_key(made).public_id, secret="B" * 40)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"api_key": text}))
+    again, said = _prepare(file)
+    assert again.api_key not in (made.api_key, text)
+    assert any("does not open this database" in line for line in said)
 
 
-def test_prices_are_imported_again_when_the_price_data_is_newer(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prices_are_imported_again_when_the_price_data_is_newer(
+    file: Path, monkeypatch: pytest.MonkeyPatch, real_import: None
+) -> None:
     _prepare(file)
     monkeypatch.setattr(quickstart, "version", lambda name: "999.0")
     _, said = _prepare(file)
@@ -161,6 +177,8 @@ def test_prices_are_imported_again_when_the_price_data_is_newer(file: Path, monk
 def test_it_tells_which_providers_can_be_called(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     made, _ = _prepare(file)
+    # An address of this machine: whether a provider can be called includes that its name is found.
+    Provider.objects.filter(name="openai").update(base_url="https://127.0.0.1/v1", allow_private_address=True)
     found = readiness()
     assert found["openai"] == found["sandbox"] == ""
     assert "ANTHROPIC_API_KEY" in found["anthropic"]

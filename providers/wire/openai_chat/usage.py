@@ -61,7 +61,7 @@ def read(*, raw: Any, exact: Any, dialect: Dialect, service_tier: Any = None) ->
         raw=raw if isinstance(raw, dict) else None,
         flags=counts.flags,
         service_tier=tier if isinstance(tier, str) else "",
-        stated_cost_usd=_stated_cost(counts.raw),
+        stated_cost_usd=stated_cost(counts.raw),
     )
 
 
@@ -141,7 +141,7 @@ def _put(totals: dict[str, int | Decimal], meter: str, number: int) -> None:
         totals[meter] = number
 
 
-def _stated_cost(usage: dict[str, Any]) -> Decimal | None:
+def stated_cost(usage: dict[str, Any]) -> Decimal | None:
     """The bill as the provider states it, in USD.
 
     OpenRouter: `cost`, or what the upstream charges where the key is the customer's own (`is_byok`). Perplexity:
