@@ -97,23 +97,57 @@ def upper_bound_usd(
     (most quantity per other meter, e.g. {"web_searches": 5}). `service_tier` and `speed` are those asked for: a
     provider may answer with them or with the base. Where '' or "auto" lets it choose, every tier on the sheet counts.
     """
-    rates = [rate for rate in sheet.rates if _may_apply(rate, input_tokens, service_tier, speed)]
-    most: dict[str, int] = {"input": input_tokens, "output": output_tokens * n}
-    total = Decimal(0)
-    for side, tokens in most.items():
-        side_rates = [rate for rate in rates if METERS[rate.meter].side == side]
-        if tokens and not side_rates:
+    reached = sum(rate.begins_at <= input_tokens for rate in sheet.rates) if sheet.has_cliffs else len(sheet.rates)
+    key = (reached, service_tier, speed, tuple((fees or {}).items()))
+    slope = sheet.slopes.get(key)
+    if slope is None:
+        if len(sheet.slopes) >= _MAX_SLOPES:
+            sheet.slopes.clear()
+        slope = sheet.slopes[key] = _slope(sheet, input_tokens, service_tier=service_tier, speed=speed, fees=fees or {})
+    total = slope.flat_usd
+    for side, tokens in ((slope.input, input_tokens), (slope.output, output_tokens * n)):
+        if tokens and side is None:
             return None
-        if tokens:
-            total = EXACT.add(total, _side_bound(side_rates, tokens))
-    flat = {"requests": 1, **(fees or {})}
-    flat_rates = [rate for rate in rates if rate.meter in flat]
-    if not any(most.values()) and not flat_rates:
+        if tokens and side is not None:
+            total = EXACT.add(total, EXACT.add(EXACT.multiply(side.unit_usd, tokens), side.extra_usd))
+    if not input_tokens and not output_tokens and not slope.has_fees:
         return None
+    return ceil_usd(total)
+
+
+class _Side(Struct, frozen=True):
+    """The dearest unit price of one side, and what its meters' minimums and steps may add."""
+
+    unit_usd: Decimal
+    extra_usd: Decimal
+
+
+class _Slope(Struct, frozen=True):
+    """How a bound grows with tokens, for calls that see the same rates of a sheet. A side without a rate is None."""
+
+    input: _Side | None
+    output: _Side | None
+    flat_usd: Decimal
+    has_fees: bool
+
+
+_MAX_SLOPES = 256
+
+
+def _slope(
+    sheet: Sheet, input_tokens: int, *, service_tier: str, speed: str, fees: Mapping[str, Quantity]
+) -> _Slope:
+    rates = [rate for rate in sheet.rates if _may_apply(rate, input_tokens, service_tier, speed)]
+    sides = {
+        side: _side([rate for rate in rates if METERS[rate.meter].side == side]) for side in ("input", "output")
+    }
+    flat = {"requests": 1, **fees}
+    flat_rates = [rate for rate in rates if rate.meter in flat]
+    total = _rounding_room(rates)
     for meter, quantity in flat.items():
         costs = [_most_for(rate, quantity) for rate in flat_rates if rate.meter == meter]
         total = EXACT.add(total, max(costs, default=Decimal(0)))
-    return ceil_usd(EXACT.add(total, _rounding_room(rates)))
+    return _Slope(sides["input"], sides["output"], total, bool(flat_rates))
 
 
 def _may_apply(rate: Rate, input_tokens: int, service_tier: str, speed: str) -> bool:
@@ -125,18 +159,19 @@ def _may_apply(rate: Rate, input_tokens: int, service_tier: str, speed: str) -> 
     return open_choice or rate.service_tier in ("", base_word(service_tier))
 
 
-def _side_bound(rates: Iterable[Rate], tokens: int) -> Decimal:
-    """All tokens at the dearest unit price, and what each meter's minimum and step may add."""
+def _side(rates: Iterable[Rate]) -> _Side | None:
     extra: dict[str, Decimal] = {}
-    dearest = Decimal(0)
+    dearest: Decimal | None = None
     for rate in rates:
-        dearest = max(dearest, rate.unit_usd)
+        dearest = rate.unit_usd if dearest is None else max(dearest, rate.unit_usd)
         added = EXACT.multiply(rate.unit_usd, EXACT.add(rate.minimum, rate.quantum))
         extra[rate.meter] = max(extra.get(rate.meter, Decimal(0)), added)
-    total = EXACT.multiply(dearest, tokens)
+    if dearest is None:
+        return None
+    total = Decimal(0)
     for added in extra.values():
         total = EXACT.add(total, added)
-    return total
+    return _Side(dearest, total)
 
 
 def _most_for(rate: Rate, quantity: Quantity) -> Decimal:

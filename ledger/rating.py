@@ -155,11 +155,15 @@ class Sheet(Struct, frozen=True, kw_only=True, eq=False):
     discontinued: bool = False
     # Views by the words of the answer, filled as they are met. Threads may build one twice; both are the same.
     views: dict[tuple[str, str, str, str], _View] = msgspec.field(default_factory=dict)
+    # What `ledger.bounds` worked out, by what it depends on; `has_cliffs`: the input's size decides which rates apply.
+    slopes: dict[Any, Any] = msgspec.field(default_factory=dict)
+    has_cliffs: bool = False
 
     def __post_init__(self) -> None:
         rates = tuple(_normalised(rate) for rate in self.rates)
         _refuse_ambiguity(rates)
         msgspec.structs.force_setattr(self, "rates", rates)
+        msgspec.structs.force_setattr(self, "has_cliffs", any(rate.begins_at for rate in rates))
 
 
 def rate(

@@ -9,7 +9,7 @@ What can go wrong, and what happens then:
   the database recognises a batch it has.
 - the lease ran out (the process was paused) and a sweeper fenced this writer: it registers anew and sends the batch
   again; a settle whose hold was swept becomes an adjustment there.
-- the database rejects a row: the batch is halved until the row stands alone; that row is quarantined, all others commit.
+- the database rejects a row: the batch is halved until the row stands alone; it is quarantined, all others commit.
 - a caller stops waiting for a hold that commits later: it is settled at once as never dispatched. No phantom hold.
 - a caller stops waiting for a settle: the settle goes to the spool on disk and is sent again until it is in the books.
 """
@@ -78,7 +78,7 @@ class Verdict(NamedTuple):
 class _Item:
     """What one caller waits for. `lock` is held until the outcome is known."""
 
-    __slots__ = ("error", "given_up", "hold", "lock", "queued_at", "room", "refusal", "settle", "spooled")
+    __slots__ = ("error", "given_up", "hold", "lock", "queued_at", "refusal", "room", "settle", "spooled")
 
     def __init__(self, *, settle: bytes | None, hold: tuple[HoldRow, bytes] | None) -> None:
         self.settle = settle

@@ -64,7 +64,7 @@ def floats(vector: Vector) -> tuple[float, ...]:
 
 
 def base64_text(vector: Vector) -> str:
-    """A vector as base64 of little-endian 32-bit floats, as OpenAI writes it. Raises MalformedAnswer beyond their range."""
+    """A vector as base64 of little-endian 32-bit floats, as OpenAI's. Raises MalformedAnswer beyond their range."""
     if isinstance(vector, str):
         return vector
     try:

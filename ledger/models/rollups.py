@@ -27,7 +27,9 @@ class DailySpend(models.Model):
     outcome = models.CharField(max_length=9)
     slot = models.PositiveSmallIntegerField()
     calls = models.BigIntegerField(default=0, db_default=0)
-    unpriced_calls = models.BigIntegerField(default=0, db_default=0, help_text="Calls whose cost is unknown to this day.")
+    unpriced_calls = models.BigIntegerField(
+        default=0, db_default=0, help_text="Calls whose cost is unknown to this day."
+    )
     input_tokens = models.BigIntegerField(default=0, db_default=0)
     cache_read_tokens = models.BigIntegerField(default=0, db_default=0)
     cache_write_tokens = models.BigIntegerField(default=0, db_default=0)

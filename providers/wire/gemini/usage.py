@@ -98,13 +98,10 @@ def _add_input_parts(totals: dict[str, int | Decimal], counts: Counts) -> None:
     whole = int(totals["input"])
     cached = counts.within(counts.get("cachedContentTokenCount") or 0, whole, "cachedContentTokenCount")
     _put(totals, "cache_read", cached)
-    read_by_modality = _by_modality(counts, "promptTokensDetails", "toolUsePromptTokensDetails")
-    for modality, number in read_by_modality.items():
+    for modality, number in _by_modality(counts, "promptTokensDetails", "toolUsePromptTokensDetails").items():
         _put(totals, f"input_{modality}", counts.within(number, whole, f"input_{modality}"))
     for modality, number in _by_modality(counts, "cacheTokensDetails").items():
-        # No more of a modality can have been cached than was read of it.
-        most = min(cached, read_by_modality.get(modality, 0))
-        _put(totals, f"cache_read_{modality}", min(number, most))
+        _put(totals, f"cache_read_{modality}", counts.within(number, cached, f"cache_read_{modality}"))
 
 
 def _add_output_parts(totals: dict[str, int | Decimal], counts: Counts) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import msgspec
 
-from providers.embeddings import EmbedAnswer, EmbedRequest, Encoding
+from providers.embeddings import EmbedAnswer, EmbedRequest
 from providers.unified import Answer, Request, Usage
 from providers.wire.base import Admitted
 from providers.wire.openai_embeddings import answer as answers
@@ -37,8 +35,8 @@ class OpenAIEmbeddings(Unstreamed):
     def encode_answer_as_asked(self, answer: Answer, *, admitted: Admitted) -> bytes:
         """OpenAI's own clients ask for base64 unless told otherwise, and some read nothing else then."""
         stated = admitted.fields.get("encoding_format")
-        encoding = msgspec.json.decode(stated) if stated is not None else None
-        return answers.encode_answer(answer, encoding=cast(Encoding, encoding or "float"))
+        wants_base64 = stated is not None and msgspec.json.decode(stated) == "base64"
+        return answers.encode_answer(answer, encoding="base64" if wants_base64 else "float")
 
     def encode_request(self, request: Request, *, drop_unsupported: bool = False) -> bytes:
         return requests.encode_request(request, dialect=self.dialect, drop_unsupported=drop_unsupported)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from providers.embeddings import EmbedInput, EmbedRequest, Purpose
+from providers.embeddings import EmbedInput, EmbedRequest, Encoding, Purpose
 from providers.errors import InvalidRequest, Unsupported
 from providers.unified import ImagePart, Json, Request, TextPart
 from providers.wire.base import Admitted, json_object
@@ -20,6 +20,7 @@ MAX_INPUTS = 2048
 
 _Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Text = Annotated[str, Meta(min_length=1)]
+_Tokens = Annotated[list[_Token], Meta(min_length=1)]
 
 
 class _Multimodal(Struct, frozen=True, gc=False):
@@ -30,12 +31,9 @@ class _Multimodal(Struct, frozen=True, gc=False):
 
 class _Body(Struct, frozen=True, gc=False):
     model: Annotated[str, Meta(min_length=1)]
-    input: (
-        _Text
-        | Annotated[list[_Text | _Token | Annotated[list[_Token], Meta(min_length=1)] | _Multimodal], Meta(min_length=1)]
-    )
+    input: _Text | Annotated[list[_Text | _Token | _Tokens | _Multimodal], Meta(min_length=1)]
     dimensions: Annotated[int, Meta(ge=1, le=2**20)] | None = None
-    encoding_format: Literal["float", "base64"] | None = None
+    encoding_format: str | None = None
     input_type: str | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
@@ -47,6 +45,7 @@ _BODY = msgspec.json.Decoder(_Body)
 _READ = frozenset(
     {"model", "input", "dimensions", "encoding_format", "input_type", "user", "metadata", "stream", "drop_unsupported"}
 )
+_ENCODINGS: dict[str, Encoding] = {"float": "float", "base64": "base64"}
 _PURPOSES: dict[str, Purpose] = {
     "query": "query",
     "search_query": "query",
@@ -108,11 +107,14 @@ def decode_request(body: bytes) -> EmbedRequest:
     purpose = _PURPOSES.get((known.input_type or "").lower(), "")
     if known.input_type and not purpose:
         extra["input_type"] = known.input_type
+    encoding = _ENCODINGS.get(known.encoding_format or "", "")
+    if known.encoding_format and not encoding:
+        extra["encoding_format"] = known.encoding_format
     return EmbedRequest(
         model=admitted.model,
         inputs=_inputs(known),
         dimensions=known.dimensions,
-        encoding=known.encoding_format or "",
+        encoding=encoding,
         purpose=purpose,
         user=admitted.user,
         metadata=dict(admitted.metadata),

@@ -1,0 +1,129 @@
+"""What admission must know of a client's body, and the body that goes upstream when nothing is translated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import msgspec
+
+from providers.errors import InvalidRequest
+from providers.unified import Json
+from providers.wire.base import Admitted
+from providers.wire.gemini.names import camel, dumps, obj, objects, string
+
+# Fields that a surface puts in from the path and the query, and the gateway's own: none of them goes upstream.
+OWN_FIELDS = frozenset({"model", "stream", "drop_unsupported", "dropUnsupported"})
+
+_BODY = msgspec.json.Decoder(Json)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_PATH = re.compile(r" - at `(\$[^`]*)`$")
+_ROLES = frozenset({"user", "model", "function"})
+_CLIENT_TOOLS = frozenset({"functionDeclarations"})
+_MAX_CAP, _MAX_CANDIDATES = 2**31 - 1, 128
+
+
+def parsed(body: bytes) -> Json:
+    """The body as an object with its top-level names in camelCase. Raises InvalidRequest with the path of a fault."""
+    try:
+        value = camel(_BODY.decode(body))
+    except (msgspec.DecodeError, RecursionError) as error:
+        refuse(error)
+    contents = value.get("contents")
+    if not isinstance(contents, list) or not contents:
+        _wrong("$.contents", "a list of at least one content is needed")
+    for index, content in enumerate(contents):
+        path = f"$.contents[{index}]"
+        if not isinstance(content, dict):
+            _wrong(path, "an object is needed")
+        if content.get("role", "user") not in _ROLES:
+            _wrong(f"{path}.role", f"use 'user' or 'model', not {content['role']!r}")
+        parts = content.get("parts", [])
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            _wrong(f"{path}.parts", "a list of objects is needed")
+    if not isinstance(value.get("generationConfig", {}), dict):
+        _wrong("$.generationConfig", "an object is needed")
+    return value
+
+
+def admit(body: bytes) -> Admitted:
+    """Reads a client's body. Raises InvalidRequest whose param is the JSON path of what is wrong."""
+    value = parsed(body)
+    model = value.get("model")
+    if not isinstance(model, str) or not model:
+        _wrong("$.model", "the name of a model is needed")
+    config = obj(value.get("generationConfig"))
+    media, media_bytes = _media(value["contents"])
+    return Admitted(
+        model=model.removeprefix("models/"),
+        stream=value.get("stream") is True,
+        fields=_FIELDS.decode(body),
+        message_count=len(value["contents"]),
+        max_output_tokens=_positive(config, "maxOutputTokens", most=_MAX_CAP),
+        n=_positive(config, "candidateCount", most=_MAX_CANDIDATES) or 1,
+        media=media,
+        media_bytes=media_bytes,
+        server_tools=any(tool.keys() - _CLIENT_TOOLS for tool in objects(value.get("tools"))),
+        service_tier=string(value.get("serviceTier")).lower(),
+        metadata={name: item for name, item in obj(value.get("labels")).items() if isinstance(item, str)},
+        drop_unsupported=value.get("dropUnsupported") is True,
+    )
+
+
+def rewrite(admitted: Admitted, *, max_output_tokens: int | None = None) -> bytes:
+    """The client's body without the fields that are not Google's, and with the cap where it is lower."""
+    fields: dict[str, Any] = {name: raw for name, raw in admitted.fields.items() if name not in OWN_FIELDS}
+    own = admitted.max_output_tokens
+    if max_output_tokens is not None and (own is None or max_output_tokens < own):
+        name = "generation_config" if "generation_config" in fields else "generationConfig"
+        config = msgspec.json.decode(fields[name], type=dict[str, msgspec.Raw] | None) if name in fields else {}
+        kept: dict[str, Any] = {key: raw for key, raw in (config or {}).items() if key != "max_output_tokens"}
+        fields[name] = kept | {"maxOutputTokens": max_output_tokens}
+    return dumps(fields)
+
+
+def refuse(error: msgspec.DecodeError | RecursionError) -> NoReturn:
+    """Raises what msgspec found wrong with a body as InvalidRequest, with the path of the field as its param."""
+    if isinstance(error, RecursionError):
+        raise InvalidRequest("The request body is nested too deep.", param="$") from error
+    found = _PATH.search(str(error))
+    path = found[1] if found else "$"
+    raise InvalidRequest(f"The request body cannot be read: {_PATH.sub('', str(error))}.", param=path) from error
+
+
+def _wrong(path: str, why: str) -> NoReturn:
+    raise InvalidRequest(f"{path}: {why}.", param=path)
+
+
+def _positive(config: Json, name: str, *, most: int) -> int | None:
+    value = config.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        _wrong(f"$.generationConfig.{name}", f"a whole number from 1 to {most} is needed, not {value!r}")
+    return value
+
+
+def _media(contents: list[Json]) -> tuple[dict[str, int], int]:
+    """(kind -> how many, bytes of inline base64). Text that is sent as a file is text, not media."""
+    media: dict[str, int] = {}
+    inline = 0
+    for part in _all_parts(contents):
+        blob, file = obj(part.get("inlineData")), obj(part.get("fileData"))
+        media_type = string((blob or file).get("mimeType"))
+        if not (blob or file) or media_type.startswith("text/"):
+            continue
+        kind = media_type.partition("/")[0]
+        kind = kind if kind in ("image", "audio") else "file"
+        media[kind] = media.get(kind, 0) + 1
+        inline += len(string(blob.get("data")))
+    return media, inline
+
+
+def _all_parts(contents: list[Json]) -> Iterator[Json]:
+    """The parts of contents, and those within function responses."""
+    for content in contents:
+        for part in objects(content.get("parts")):
+            yield part
+            yield from objects(obj(part.get("functionResponse")).get("parts"))
