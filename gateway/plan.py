@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gateway import routing
 from gateway.errors import ApiError
+from gateway.expectations import Expectations
 from gateway.keyring import Principal
 from gateway.snapshot import LimitInfo, Snapshot, Target
 from ledger import bounds
@@ -44,7 +45,8 @@ class Plan(Struct, frozen=True):
 
 
 def make(
-    *, snapshot: Snapshot, wire: Wire, body: bytes, principal: Principal, timeout_s: float | None
+    *, snapshot: Snapshot, wire: Wire, body: bytes, principal: Principal, timeout_s: float | None,
+    expectations: Expectations,
 ) -> Plan:
     """Raises ApiError or ProviderError (InvalidRequest, Unsupported) for whatever can be refused now."""
     admitted = wire.admit(body)
@@ -62,7 +64,9 @@ def make(
     capping = [limit for limit in limits if limit.blocks and limit.metric in ("usd", "tokens")]
     output_cap = _output_cap(admitted, target)
     sent_cap = output_cap if capping and admitted.max_output_tokens is None else None
-    input_bound = _input_bound(body, admitted, target, strict=any(limit.strict for limit in capping))
+    strict = any(limit.strict for limit in capping)
+    input_bound = _input_bound(body, admitted, target, strict=strict)
+    bound_tokens = input_bound + output_cap * admitted.n
     bound_usd = _bound_usd(limits, sheet=sheet, admitted=admitted, input_tokens=input_bound, output_tokens=output_cap)
     if bound_usd is None and any(limit.metric == "usd" for limit in capping):
         raise ApiError(
@@ -70,6 +74,9 @@ def make(
             f"{target.name!r} has no price that covers this call, and a USD limit applies: publish a price for it.",
             param="model",
         )
+    usual = expectations.usual(model=target.model_id) if capping and not strict else None
+    if usual is not None and bound_usd is not None:
+        bound_usd, bound_tokens = min(bound_usd, usual[0]), min(bound_tokens, usual[1])
     passes_through = adapter.wire.name == wire.name
     return Plan(
         admitted=admitted,
@@ -80,7 +87,7 @@ def make(
         sheet=sheet,
         limits=limits,
         bound_usd=bound_usd,
-        bound_tokens=input_bound + output_cap * admitted.n,
+        bound_tokens=bound_tokens,
         input_estimate=(len(body) - admitted.media_bytes) // BYTES_PER_TOKEN,
         sent_cap=sent_cap,
         deadlines=_deadlines(adapter, target, stream=admitted.stream, timeout_s=timeout_s),

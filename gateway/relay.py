@@ -89,7 +89,12 @@ def relay(
     began = time.monotonic()
     snapshot = runtime.snapshot
     plan = plans.make(
-        snapshot=snapshot, wire=wire, body=body, principal=caller.principal, timeout_s=caller.timeout_s
+        snapshot=snapshot,
+        wire=wire,
+        body=body,
+        principal=caller.principal,
+        timeout_s=caller.timeout_s,
+        expectations=runtime.expectations,
     )
     try:
         asked = _ask(runtime, snapshot, plan, surface, caller, request_id or new_request_id(), began)
@@ -335,6 +340,9 @@ def _settler(runtime: Runtime, asked: Asked, plan: Plan) -> Settler:
         began = time.monotonic()
         runtime.writer.settle(row)
         metrics.record_ledger_wait(op="settle", wait_s=time.monotonic() - began)
+        if row.cost_usd is not None and row.outcome == "ok":
+            used = row.input_tokens + row.output_tokens
+            runtime.expectations.note(model=call.hold.model, cost_usd=row.cost_usd, tokens=used)
         record(row, plan=plan, hold=call.hold, upstream_s=began - call.started)
         return row
 

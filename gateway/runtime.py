@@ -18,6 +18,7 @@ from django.db import connections
 
 from gateway import snapshot as snapshots
 from gateway.errors import ledger_unavailable
+from gateway.expectations import Expectations
 from gateway.keyring import Keyring
 from gateway.snapshot import Snapshot
 from ledger import database, recovery
@@ -41,6 +42,7 @@ class Runtime:
             spool=Spool(folder=settings.SPOOL_DIR), lease_s=settings.WRITER_LEASE_S, timeout_s=settings.LEDGER_TIMEOUT_S
         )
         self.keyring = Keyring()
+        self.expectations = Expectations()
         self.open_calls: dict[int, OpenCall] = {}
         self._budgets: dict[int, RetryBudget] = {}
         self._snapshot: Snapshot | None = None
