@@ -74,9 +74,9 @@ def test_a_taken_port_is_told_before_anything_begins(taken_port: int, tmp_path: 
 
 
 def test_one_var_directory_is_run_once(tmp_path: Path) -> None:
-    with run._only_run(tmp_path):
-        with pytest.raises(run.CannotRun, match=f"process {os.getpid()}"), run._only_run(tmp_path):
-            pass
+    refused = pytest.raises(run.CannotRun, match=f"process {os.getpid()}")
+    with run._only_run(tmp_path), refused, run._only_run(tmp_path):
+        pass
     with run._only_run(tmp_path):
         pass
 

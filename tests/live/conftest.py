@@ -9,8 +9,10 @@ from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
-from tests.live import books, database
-from tests.live.gateway import Gateway, running
+pytest.register_assert_rewrite("tests.live.books", "tests.live.gateway")
+
+from tests.live import books, database  # noqa: E402  # after their asserts are made to tell what they saw
+from tests.live.gateway import Gateway, running  # noqa: E402
 
 
 @pytest.fixture(scope="session")
