@@ -30,8 +30,15 @@ errorlog = "-"
 limit_request_field_size = 16_380
 
 
+# The master kills its workers when graceful_timeout is over: they stop waiting for open calls so much earlier, in order
+# to settle them.
+SETTLE_S = 5
+
+
 def post_worker_init(worker: Worker) -> None:
     """Start the writer and read the catalog before the first call, not in it."""
+    # The worker's own copy: the master's stays as it is.
+    worker.cfg.set("graceful_timeout", max(1, graceful_timeout - SETTLE_S))
     from gateway.runtime import runtime
 
     runtime()

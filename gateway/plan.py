@@ -8,31 +8,38 @@ from decimal import Decimal
 import msgspec
 from msgspec import Struct
 
-from gateway import routing
 from gateway.errors import ApiError
 from gateway.expectations import Expectations
 from gateway.keyring import Principal
 from gateway.snapshot import LimitInfo, Snapshot, Target
 from ledger import bounds
+from ledger.meters import METERS
 from ledger.rating import Sheet
 from providers.adapters.base import Adapter
 from providers.errors import ProviderError
 from providers.http import Deadlines
-from providers.wire.base import Admitted, Wire
+from providers.wire.base import Admitted, Operation, Wire
 
 # Sent where a limit needs a cap and neither the client nor the catalog names one.
 FALLBACK_OUTPUT_TOKENS = 4096
 # What a server-side tool may be used at most within one call, for the bound of its fees.
 MOST_SEARCHES = 20
 BYTES_PER_TOKEN = 4
+# What writes no text: nothing of it is capped, and no output is held for.
+UNWRITTEN = ("embeddings", "rerank")
 
 
 class Plan(Struct, frozen=True):
-    """`sent_cap` is the output cap the gateway put in by itself; None: the client's own, or none."""
+    """`sent_cap` is the output cap the gateway put in by itself; None: the client's own, or none.
+
+    `wire` is that of the provider, for the `operation` it is asked for.
+    """
 
     admitted: Admitted
     target: Target
     adapter: Adapter
+    operation: Operation
+    wire: Wire
     passes_through: bool
     body: bytes
     sheet: Sheet | None
@@ -44,26 +51,33 @@ class Plan(Struct, frozen=True):
     deadlines: Deadlines
 
 
-def make(
-    *, snapshot: Snapshot, wire: Wire, body: bytes, principal: Principal, timeout_s: float | None,
+def plan_for(
+    target: Target,
+    *,
+    snapshot: Snapshot,
+    wire: Wire,
+    body: bytes,
+    admitted: Admitted,
+    principal: Principal,
+    timeout_s: float | None,
     expectations: Expectations,
 ) -> Plan:
     """Raises ApiError or ProviderError (InvalidRequest, Unsupported) for whatever can be refused now."""
-    admitted = wire.admit(body)
-    target = routing.resolve(snapshot=snapshot, name=admitted.model, principal=principal)
     adapter = target.adapter
     if adapter is None:
         raise ApiError(
             "provider_credential_invalid",
             f"The provider {target.provider_name!r} is not set up: its administrator must give it a credential.",
         )
+    operation = adapter.operation_for(admitted.operation)
+    provider_wire = adapter.wire_for(operation)
     sheet = snapshot.prices.sheet_at(model_id=target.model_id, at=datetime.now(UTC))
     limits = snapshot.limits_for(
         key=principal.key_id, user=principal.user_id, team=principal.team_id, model=target.model_id
     )
     capping = [limit for limit in limits if limit.blocks and limit.metric in ("usd", "tokens")]
     output_cap = _output_cap(admitted, target)
-    sent_cap = output_cap if capping and admitted.max_output_tokens is None else None
+    sent_cap = output_cap if output_cap and capping and admitted.max_output_tokens is None else None
     strict = any(limit.strict for limit in capping)
     input_bound = _input_bound(body, admitted, target, strict=strict)
     bound_tokens = input_bound + output_cap * admitted.n
@@ -77,13 +91,15 @@ def make(
     usual = expectations.usual(model=target.model_id) if capping and not strict else None
     if usual is not None and bound_usd is not None:
         bound_usd, bound_tokens = min(bound_usd, usual[0]), min(bound_tokens, usual[1])
-    passes_through = adapter.wire.name == wire.name
+    passes_through = provider_wire.name == wire.name
     return Plan(
         admitted=admitted,
         target=target,
         adapter=adapter,
+        operation=operation,
+        wire=provider_wire,
         passes_through=passes_through,
-        body=_body(body, wire, admitted, target, adapter, passes_through=passes_through, cap=sent_cap),
+        body=_body(body, wire, admitted, target, provider_wire, passes_through=passes_through, cap=sent_cap),
         sheet=sheet,
         limits=limits,
         bound_usd=bound_usd,
@@ -96,6 +112,8 @@ def make(
 
 def _output_cap(admitted: Admitted, target: Target) -> int:
     """Tokens one choice may write: the client's cap, else the catalog's."""
+    if admitted.operation in UNWRITTEN:
+        return 0
     return (
         admitted.max_output_tokens
         or target.default_max_output_tokens
@@ -135,13 +153,17 @@ def _bound_usd(
         return None
     if not any(limit.metric == "usd" for limit in limits):
         return Decimal(0)
+    fees = dict.fromkeys(("web_searches", "file_searches"), MOST_SEARCHES) if admitted.server_tools else {}
+    fees |= admitted.fees
+    if admitted.fees and not any(METERS[rate.meter].side == "input" for rate in sheet.rates):
+        input_tokens = 0  # priced by what is counted instead
     return bounds.upper_bound_usd(
         sheet=sheet,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         n=admitted.n,
         service_tier=admitted.service_tier,
-        fees={"web_searches": MOST_SEARCHES, "file_searches": MOST_SEARCHES} if admitted.server_tools else None,
+        fees=fees or None,
     )
 
 
@@ -150,14 +172,14 @@ def _body(
     wire: Wire,
     admitted: Admitted,
     target: Target,
-    adapter: Adapter,
+    provider_wire: Wire,
     *,
     passes_through: bool,
     cap: int | None,
 ) -> bytes:
     """The bytes for the provider: the client's own, or translated to the provider's wire."""
     if passes_through:
-        return adapter.wire.rewrite(admitted, model=target.upstream_name, max_output_tokens=cap)
+        return provider_wire.rewrite(admitted, model=target.upstream_name, max_output_tokens=cap)
     request = wire.decode_request(body)
     request = msgspec.structs.replace(
         request,
@@ -166,7 +188,7 @@ def _body(
         or target.max_output_tokens,
     )
     try:
-        return adapter.wire.encode_request(request, drop_unsupported=admitted.drop_unsupported)
+        return provider_wire.encode_request(request, drop_unsupported=admitted.drop_unsupported)
     except ProviderError as error:
         error.provider = target.provider_name
         raise

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -17,11 +18,12 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connections
 
 from gateway import snapshot as snapshots
+from gateway.breaker import Breaker, FirstBytes
 from gateway.errors import ledger_unavailable
 from gateway.expectations import Expectations
 from gateway.keyring import Keyring
 from gateway.snapshot import Snapshot
-from ledger import database, recovery
+from ledger import anchors, database, recovery
 from ledger.spool import Spool
 from ledger.writer import Writer
 from providers.retry import RetryBudget
@@ -45,10 +47,12 @@ class Runtime:
         self.expectations = Expectations()
         self.open_calls: dict[int, OpenCall] = {}
         self._budgets: dict[int, RetryBudget] = {}
+        self._breakers: dict[int, Breaker] = {}
+        self._first_bytes: dict[int, FirstBytes] = {}
         self._snapshot: Snapshot | None = None
         self._stopping = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
-        self._next_sweep = self._next_last_used = self._next_partitions = 0.0
+        self._next_sweep = self._next_last_used = self._next_partitions = self._next_anchors = 0.0
         self._first_look = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, name="runtime", daemon=True)
 
@@ -66,7 +70,18 @@ class Runtime:
 
     def retry_budget(self, provider_id: int) -> RetryBudget:
         """The retries this process may still spend on a provider."""
-        return self._budgets.setdefault(provider_id, RetryBudget())
+        found = self._budgets.get(provider_id)
+        return found if found is not None else self._budgets.setdefault(provider_id, RetryBudget())
+
+    def breaker(self, model_id: int) -> Breaker:
+        """The circuit breaker of a target, in this process."""
+        found = self._breakers.get(model_id)
+        return found if found is not None else self._breakers.setdefault(model_id, Breaker())
+
+    def first_bytes(self, model_id: int) -> FirstBytes:
+        """How long a target took to its first byte lately, in this process."""
+        found = self._first_bytes.get(model_id)
+        return found if found is not None else self._first_bytes.setdefault(model_id, FirstBytes())
 
     def refresh(self) -> None:
         """Read the snapshot now, whatever the number says."""
@@ -81,8 +96,11 @@ class Runtime:
     def stop(self) -> None:
         """End open calls, commit what is queued, close the writer's row."""
         self._stopping.set()
-        for call in list(self.open_calls.values()):
-            call.cut()
+        left = list(self.open_calls.values())
+        if left:
+            # All at once: their settles share commits, and where the database is away they share one wait.
+            with ThreadPoolExecutor(min(64, len(left))) as pool:
+                list(pool.map(lambda call: call.cut(), left))
         self.writer.close()
         self.keyring.close()
 
@@ -117,6 +135,9 @@ class Runtime:
         if now >= self._next_partitions:
             self._next_partitions = now + PARTITION_INTERVAL_S
             self._connection.execute("SELECT ledger_make_partitions(now(), 3)")
+        if now >= self._next_anchors:
+            self._next_anchors = now + anchors.INTERVAL_S
+            anchors.take(self._connection)
         if now >= self._next_last_used:
             self._next_last_used = now + LAST_USED_INTERVAL_S
             self._note_last_used(self._connection)

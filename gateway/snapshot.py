@@ -19,7 +19,7 @@ from ledger.prices import PriceBook
 from providers import registry
 from providers.adapters.base import Adapter
 from providers.errors import ProviderError
-from providers.models import Alias, Model, Provider
+from providers.models import Alias, Model, Provider, Route, RouteTarget
 
 log = logging.getLogger("tollbook.snapshot")
 
@@ -55,14 +55,35 @@ class LimitInfo(Struct, frozen=True):
     strict: bool
 
 
+class RouteLeg(Struct, frozen=True):
+    target: Target
+    priority: int
+    weight: int
+
+
+class RouteInfo(Struct, frozen=True):
+    """A public name for several targets; `legs` is never empty and stands in the order of priority."""
+
+    name: str
+    strategy: str
+    legs: tuple[RouteLeg, ...]
+
+
 class Snapshot:
     """`targets` by every public name; `limits_for` a caller and a model; `prices` by model and instant."""
 
     def __init__(
-        self, *, version: int, targets: dict[str, Target], limits: Iterable[LimitInfo], prices: PriceBook
+        self,
+        *,
+        version: int,
+        targets: dict[str, Target],
+        routes: dict[str, RouteInfo],
+        limits: Iterable[LimitInfo],
+        prices: PriceBook,
     ) -> None:
         self.version = version
         self.targets = targets
+        self.routes = routes
         self.prices = prices
         self.limits_by_id = {limit.id: limit for limit in limits}
         self._by_subject: dict[tuple[str, int | None], list[LimitInfo]] = {}
@@ -94,10 +115,11 @@ def load() -> Snapshot:
     # The number first: a change made while we read moves it again, and we are called again.
     version = SnapshotVersion.objects.values_list("version", flat=True).get(pk=1)
     targets = _targets()
+    routes = _routes(targets)
     limits = [_limit(row) for row in Limit.objects.filter(enabled=True)]
     prices = price_books.load()
     connection.close()
-    return Snapshot(version=version, targets=targets, limits=limits, prices=prices)
+    return Snapshot(version=version, targets=targets, routes=routes, limits=limits, prices=prices)
 
 
 def _targets() -> dict[str, Target]:
@@ -126,6 +148,20 @@ def _targets() -> dict[str, Target]:
         if model_id in by_model:
             names[name] = by_model[model_id]
     return names
+
+
+def _routes(targets: dict[str, Target]) -> dict[str, RouteInfo]:
+    """The routes that have a leg which can be called."""
+    by_model = {target.model_id: target for target in targets.values()}
+    legs: dict[int, list[RouteLeg]] = {}
+    for row in RouteTarget.objects.filter(enabled=True).order_by("priority", "id"):
+        if row.model_id in by_model:
+            legs.setdefault(row.route_id, []).append(RouteLeg(by_model[row.model_id], row.priority, row.weight))
+    return {
+        row.name: RouteInfo(row.name, row.strategy, tuple(legs[row.pk]))
+        for row in Route.objects.filter(enabled=True)
+        if row.pk in legs
+    }
 
 
 def _adapter(row: Provider) -> tuple[Adapter | None, str]:

@@ -15,10 +15,9 @@ from gateway.transit import Piece, transit
 from ledger import faults
 from ledger.money import format_usd
 from ledger.rows import SettleRow
-from providers import sse
 from providers.errors import ProviderError, StreamInterrupted
 from providers.http import Exchange
-from providers.wire.base import Wire
+from providers.wire.base import Wire, stream_decoder
 
 if TYPE_CHECKING:
     from gateway.plan import Plan
@@ -51,9 +50,9 @@ class RelayedStream:
         # One iterator for relaying and draining: the exchange closes with it.
         self._chunks = exchange.chunks()
         self._settle = settle
-        self._transit = transit(client=wire, provider=plan.adapter.wire, admitted=plan.admitted)
+        self._transit = transit(client=wire, provider=plan.wire, admitted=plan.admitted)
         call.progress = self._transit
-        self._decoder = sse.Decoder()
+        self._decoder = stream_decoder(plan.wire)
         self._settled = False
         self._headers = headers
         # What was sent, for the request's idempotency key; no longer kept once it is too large.

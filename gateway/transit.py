@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from providers.errors import StreamInterrupted
 from providers.sse import ServerEvent
-from providers.unified import Answer, Event, Finished, Usage
-from providers.wire.base import Admitted, StreamMeter, StreamReader, StreamWriter, Wire
+from providers.unified import Answer, Event, Finished, Started, Usage
+from providers.wire.base import Admitted, AnswersAsAsked, StreamMeter, StreamReader, StreamWriter, Wire
 
 
 class Piece(NamedTuple):
@@ -63,9 +65,10 @@ class PassThrough:
 class Translation:
     """The provider's events, read into unified ones and written as the client's."""
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+    def __init__(self, reader: StreamReader, writer: StreamWriter, *, asked_model: str) -> None:
         self._reader = reader
         self._writer = writer
+        self._asked_model = asked_model
 
     def see(self, event: ServerEvent) -> Piece:
         return self._written(self._reader.feed(event))
@@ -77,6 +80,9 @@ class Translation:
         data = []
         last = False
         for event in events:
+            if isinstance(event, Started) and not event.model:
+                # Some providers do not say which model answered (Bedrock); a client's types want a name.
+                event = msgspec.structs.replace(event, model=self._asked_model)
             data.append(self._writer.write(event))
             if isinstance(event, Finished):
                 data.append(self._writer.finish())
@@ -99,7 +105,19 @@ class Translation:
 def transit(*, client: Wire, provider: Wire, admitted: Admitted) -> Transit:
     if client.name == provider.name:
         return PassThrough(provider.stream_meter(admitted=admitted))
-    return Translation(provider.stream_reader(), client.stream_writer(admitted=admitted))
+    return Translation(
+        provider.stream_reader(), client.stream_writer(admitted=admitted), asked_model=admitted.model
+    )
+
+
+def encoded(answer: Answer, *, wire: Wire, admitted: Admitted) -> bytes:
+    """A translated answer for the client, in the form that its request asked for."""
+    if isinstance(wire, AnswersAsAsked):
+        return wire.encode_answer_as_asked(answer, admitted=admitted)
+    if not answer.model:
+        # As in a stream: some providers do not say which model answered.
+        answer = msgspec.structs.replace(answer, model=admitted.model)
+    return wire.encode_answer(answer)
 
 
 def output_bytes(answer: Answer) -> int:

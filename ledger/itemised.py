@@ -45,6 +45,8 @@ class ItemisedCall(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: int
     served_name: str
     meters: dict[str, Quantity]
+    input_total: int
+    conditions: Conditions
     sheet_id: int | None
     cost_usd: Decimal | None
     unpriced_reason: str
@@ -85,11 +87,11 @@ def _itemised(row: tuple[Any, ...], sheets: PriceBook) -> ItemisedCall:
     ) = row  # fmt: skip
     meters = from_json(msgspec.json.decode(stored) if isinstance(stored, str) else stored)
     rating = Rating(None)
+    at = Conditions(at=started_at, service_tier=tier, speed=speed, region=region, variant=variant)
     if cost_usd is not None and sheet_id is not None:
-        at = Conditions(at=started_at, service_tier=tier, speed=speed, region=region, variant=variant)
         rating = rate(sheet=sheets.sheet(sheet_id), meters=meters, input_total=input_total, conditions=at)
     return ItemisedCall(
         id=call_id, key_id=key_id, user_id=user_id, team_id=team_id, model_id=model_id, provider_id=provider_id,
-        served_name=served_name, meters=meters, sheet_id=sheet_id, cost_usd=cost_usd, unpriced_reason=unpriced_reason,
+        served_name=served_name, meters=meters, input_total=input_total, conditions=at, sheet_id=sheet_id, cost_usd=cost_usd, unpriced_reason=unpriced_reason,
         counted_usd=counted_usd, lines=rating.lines if rating.cost_usd == cost_usd else (),
     )  # fmt: skip

@@ -26,6 +26,7 @@ from ledger.rating import Conditions, Rating, Sheet, rate
 
 PAGE = 500
 _BEFORE_ALL = UUID(int=0)
+_decoder = msgspec.json.Decoder(Any, float_hook=Decimal)
 
 
 class RerateError(ValueError):
@@ -195,7 +196,7 @@ def _with_late_usage(call: _Books) -> _Books:
 
 def _decoded(value: Any) -> Any:
     """JSON of a raw cursor. Numbers with a point were written as text or come from money: read exactly."""
-    return msgspec.json.decode(value, float_hook=Decimal) if isinstance(value, str | bytes) else value
+    return _decoder.decode(value) if isinstance(value, str | bytes) else value
 
 
 def _rated_again(call: _Books, selection: Selection, book: PriceBook) -> tuple[Sheet | None, Rating]:

@@ -98,11 +98,15 @@ def _step_patiently(run_id: int) -> RerateRun:
     for attempt in range(_ATTEMPTS):
         try:
             return step(run_id)
-        except (OperationalError, IntegrityError):
-            # A deadlock, or a call that somebody else settled meanwhile: read it again.
+        except OperationalError:
+            # A deadlock: read it again. A database that is away: the run stays open.
             if attempt == _ATTEMPTS - 1:
                 raise
-        except RerateError as error:
+        except IntegrityError as error:
+            # A call that somebody else settled meanwhile: read it again.
+            if attempt == _ATTEMPTS - 1:
+                return _fail(run_id, str(error))
+        except (RerateError, TypeError) as error:
             return _fail(run_id, str(error))
     raise AssertionError("unreachable")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -20,11 +21,12 @@ class CredentialUnusable(InvalidCredential):
 def resolve(*, ref: str, secret: str) -> str:
     """The credential that `ref` points at (`env:NAME` or `file:PATH`), else `secret`; empty when there is neither.
 
-    Surrounding white space, such as a file's last newline, is stripped. Raises CredentialUnusable.
+    Surrounding white space, such as a file's last newline, is stripped; a JSON key file becomes one line. Raises
+    CredentialUnusable.
     """
     kind, _, name = ref.partition(":")
     if not ref:
-        return header_text(secret, what="The stored credential") if secret.strip() else ""
+        return header_text(_one_line(secret), what="The stored credential") if secret.strip() else ""
     if kind == "env" and name:
         value = os.environ.get(name, "")
     elif kind == "file" and name:
@@ -33,7 +35,17 @@ def resolve(*, ref: str, secret: str) -> str:
         raise CredentialUnusable("A credential reference is env:NAME or file:PATH.")
     if not value.strip():
         raise CredentialUnusable(f"The credential {ref!r} is empty or not set.")
-    return header_text(value, what=f"The credential {ref!r}")
+    return header_text(_one_line(value), what=f"The credential {ref!r}")
+
+
+def _one_line(value: str) -> str:
+    """A JSON key file, which is laid out over several lines, without its layout; any other text as it is."""
+    if not value.lstrip().startswith("{"):
+        return value
+    try:
+        return json.dumps(json.loads(value), separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return value
 
 
 def header_text(value: str, *, what: str) -> str:

@@ -216,9 +216,9 @@ class Client:
         """
         return self._send("POST", path=path, body=body, deadlines=deadlines, headers=headers, stream=stream)
 
-    def get(self, *, path: str, deadlines: Deadlines) -> HttpExchange:
+    def get(self, *, path: str, deadlines: Deadlines, headers: Mapping[str, str] | None = None) -> HttpExchange:
         """As `post`, without a body."""
-        return self._send("GET", path=path, body=None, deadlines=deadlines, headers=None, stream=False)
+        return self._send("GET", path=path, body=None, deadlines=deadlines, headers=headers, stream=False)
 
     def close(self) -> None:
         """Close idle connections and keep none from now on; exchanges in flight end undisturbed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pghistory
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
 from providers.fields import EncryptedTextField
+from providers.history import tracked
 
 PUBLIC_NAME = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z",
@@ -15,6 +17,8 @@ PUBLIC_NAME = RegexValidator(
 )
 
 
+# The secret stays out of the history, encrypted or not.
+@pghistory.track(*tracked(), exclude=["credential_secret", "updated_at"])
 class Provider(models.Model):
     """One configured upstream account: an adapter, where it is, and the credential that opens it."""
 
@@ -73,6 +77,7 @@ class Provider(models.Model):
         return self.name
 
 
+@pghistory.track(*tracked(), exclude=["updated_at"])
 class Model(models.Model):
     """What can be called and priced: one upstream name at one provider, under one public name."""
 
@@ -125,6 +130,7 @@ class Model(models.Model):
         return self.name
 
 
+@pghistory.track(*tracked())
 class Alias(models.Model):
     """Another public name of one model. A name is a model's or an alias, never both (by trigger)."""
 
@@ -137,3 +143,45 @@ class Alias(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Route(models.Model):
+    """A public name for several models: which is called is decided for each request by the strategy."""
+
+    class Strategy(models.TextChoices):
+        PRIORITY = "priority", "priority: the first that works"
+        WEIGHTED = "weighted", "weighted: by chance, in proportion to the weights"
+        CHEAPEST = "cheapest", "cheapest for this request, by today's prices"
+        FASTEST = "fastest", "fastest to its first byte lately"
+
+    name = models.CharField(max_length=200, unique=True, validators=[PUBLIC_NAME])
+    strategy = models.CharField(max_length=8, choices=Strategy.choices, default=Strategy.PRIORITY)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(strategy__in=["priority", "weighted", "cheapest", "fastest"]), name="route_strategy_known"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RouteTarget(models.Model):
+    """One model of a route. On a retryable error the next one is tried."""
+
+    route = models.ForeignKey(Route, on_delete=models.CASCADE, related_name="targets")
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="+")
+    priority = models.PositiveSmallIntegerField(default=1, help_text="Lower is tried first; it also breaks ties.")
+    weight = models.PositiveSmallIntegerField(default=1, help_text="For the weighted strategy; 0: never drawn.")
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["route", "priority", "id"]
+        constraints = [models.UniqueConstraint(fields=["route", "model"], name="routetarget_once")]
+
+    def __str__(self) -> str:
+        return f"{self.route}: {self.model}"

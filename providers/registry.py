@@ -5,23 +5,36 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from providers.adapters.anthropic import Anthropic
+from providers.adapters.azure import Azure
 from providers.adapters.base import Adapter, ProviderConfig
+from providers.adapters.cohere import Cohere
+from providers.adapters.gemini import Gemini
+from providers.adapters.mistral import Mistral
 from providers.adapters.openai import OpenAI
 from providers.adapters.openai_compatible import OpenAICompatible
 from providers.adapters.sandbox import Sandbox
+from providers.adapters.vertex import Vertex
 from providers.credentials import resolve
+from providers.vendors import VENDORS
 
 if TYPE_CHECKING:
     from providers.models import Provider
 
 ADAPTERS: dict[str, Callable[[ProviderConfig], Adapter]] = {
     "anthropic": Anthropic,
+    "azure": Azure,
+    "cohere": Cohere,
+    "gemini": Gemini,
+    "mistral": Mistral,
     "openai": OpenAI,
     "openai_compatible": OpenAICompatible,
     "sandbox": Sandbox,
+    "vertex": Vertex,
+    **{name: partial(OpenAICompatible, vendor=vendor) for name, vendor in VENDORS.items()},
 }
 
 

@@ -35,7 +35,7 @@ class ModelsView(SurfaceView):
         current = runtime()
         principal = authenticate(current, request._request.META)
         snapshot = current.snapshot
-        targets = routing.callable_targets(snapshot=snapshot, principal=principal)
+        targets = routing.callable_names(snapshot=snapshot, principal=principal)
         describe = _for_anthropic if anthropic else _for_openai
         if not name:
             rows = [describe(public, target, snapshot) for public, target in targets.items()]

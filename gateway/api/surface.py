@@ -20,9 +20,10 @@ from rest_framework.views import APIView
 from gateway import idempotency
 from gateway.api import parsing
 from gateway.api.authentication import client_address, failed_keys, key_text
+from gateway.asking import Caller
 from gateway.errors import ApiError, ledger_unavailable
 from gateway.keyring import Principal
-from gateway.relay import Caller, Streamed, relay
+from gateway.relay import Streamed, relay
 from gateway.runtime import Runtime, runtime
 from ledger.ids import new_request_id
 from providers.errors import InvalidRequest, ProviderError

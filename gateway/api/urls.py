@@ -10,6 +10,7 @@ from gateway import metrics
 from gateway.api.calls import CallListView, CallView
 from gateway.api.health import healthz, readyz
 from gateway.api.limits import LimitsView
+from gateway.api.prices import ComparePricesView, EstimateView, PricesView
 from gateway.api.spend import SpendView
 
 # The schema and its pages hold no data, so they open without a login: a developer reads them before having a key.
@@ -20,6 +21,9 @@ urlpatterns = [
     path("api/calls/", CallListView.as_view(), name="api-calls"),
     path("api/calls/<uuid:call_id>/", CallView.as_view(), name="api-call"),
     path("api/limits/", LimitsView.as_view(), name="api-limits"),
+    path("api/prices/", PricesView.as_view(), name="api-prices"),
+    path("api/prices/compare/", ComparePricesView.as_view(), name="api-prices-compare"),
+    path("api/prices/estimate/", EstimateView.as_view(), name="api-prices-estimate"),
     path("api/schema/", SpectacularAPIView.as_view(**_OPEN), name="api-schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema", **_OPEN), name="api-docs"),
     path("healthz", healthz, name="healthz"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pghistory
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
+from providers.history import tracked
 
+
+@pghistory.track(*tracked())
 class Team(models.Model):
     name = models.CharField(max_length=100, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -19,6 +23,8 @@ class Team(models.Model):
         return self.name
 
 
+# The secret's hash stays out of the history; when a key was used is not a change of it.
+@pghistory.track(*tracked(), exclude=["secret_sha256", "last_used_at"])
 class ApiKey(models.Model):
     """A secret that may call. Rows are never deleted (by trigger): revoke them.
 

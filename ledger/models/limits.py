@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pghistory
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
 from ledger.models.accounts import ApiKey, Team
+from providers.history import tracked
 from providers.models import Model
 
 _SUBJECTS = ("key", "user", "team", "model")
@@ -21,6 +23,7 @@ def _names_its_subject() -> Q:
     return condition
 
 
+@pghistory.track(*tracked(), exclude=["updated_at"])
 class Limit(models.Model):
     class Subject(models.TextChoices):
         KEY = "key", "key"

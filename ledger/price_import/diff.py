@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ledger.money import EXACT, format_short
 from ledger.price_import.source import SourceSheet
@@ -20,8 +20,13 @@ from ledger.rating import Rate, Sheet
 # pending: drafted before, waits to be published.  removed: the data set no longer has the model.
 Kind = Literal["new", "changed", "undated", "outlier", "seed", "pending", "removed", "unchanged"]
 PUBLISHED_AT_ONCE: frozenset[Kind] = frozenset({"new", "changed"})
-DRAFTED: frozenset[Kind] = frozenset({"undated", "outlier", "seed"})
+DRAFTED: frozenset[Kind] = frozenset({"undated", "seed"})
+# Written only after a second confirmation, and then as a draft.
+CONFIRMED: frozenset[Kind] = frozenset({"outlier"})
 OUTLIER = 3
+# Between these the unit has slipped: a price per 1,000 written per 1,000,000, or the reverse.
+_UNIT_SLIPS = (500, 2000)
+_Place = tuple[str, int, str, str, str, str, int, str]
 
 
 class StoredSheet(Struct, frozen=True):
@@ -32,6 +37,7 @@ class StoredSheet(Struct, frozen=True):
     is_draft: bool
     digest: str
     rates: tuple[Rate, ...]
+    is_discontinued: bool = False
 
 
 class RateChange(Struct, frozen=True):
@@ -41,6 +47,12 @@ class RateChange(Struct, frozen=True):
     old_usd: Decimal | None
     new_usd: Decimal | None
     per: int
+    place: _Place | None = None
+
+    @staticmethod
+    def place_of(rate: Rate) -> _Place:
+        """Which line of a sheet a rate is: its meter and conditions."""
+        return _place(rate)
 
     @property
     def percent(self) -> Decimal | None:
@@ -55,10 +67,35 @@ class RateChange(Struct, frozen=True):
             return False
         return self.new_usd > self.old_usd * OUTLIER or self.old_usd > self.new_usd * OUTLIER
 
+    @property
+    def is_unit_slip(self) -> bool:
+        """Whether it moved about a thousandfold."""
+        if not self.old_usd or not self.new_usd:
+            return False
+        least, most = min(self.old_usd, self.new_usd), max(self.old_usd, self.new_usd)
+        return least * _UNIT_SLIPS[0] <= most <= least * _UNIT_SLIPS[1]
+
     def __str__(self) -> str:
         old, new = ("none" if usd is None else format_short(usd) for usd in (self.old_usd, self.new_usd))
         percent = "" if self.percent is None else f" ({self.percent:+}%)"
         return f"{self.label}: {old} -> {new} per {self.per:,}{percent}"
+
+
+class Conflict(Struct, frozen=True):
+    """One price three ways: the list before, the list now, and what an override or contract charges, per `per` units."""
+
+    label: str
+    base_usd: Decimal | None
+    theirs_usd: Decimal | None
+    mine_usd: Decimal | None
+    per: int
+    book: str
+
+    def __str__(self) -> str:
+        base, theirs, mine = (
+            "none" if usd is None else format_short(usd) for usd in (self.base_usd, self.theirs_usd, self.mine_usd)
+        )
+        return f"{self.label}: list {base} -> {theirs}, {self.book} {mine} per {self.per:,}"
 
 
 class Change(Struct, frozen=True):
@@ -68,6 +105,8 @@ class Change(Struct, frozen=True):
     valid_from: datetime
     sheet: SourceSheet | None
     rates: tuple[RateChange, ...] = ()
+    old_rates: tuple[Rate, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
 
 
 def compare(*, source: Sequence[SourceSheet], stored: Sequence[StoredSheet], now: datetime) -> list[Change]:
@@ -78,6 +117,7 @@ def compare(*, source: Sequence[SourceSheet], stored: Sequence[StoredSheet], now
     """
     listed = [sheet for sheet in stored if sheet.book == "list"]
     changes = [_compare_one(sheet, listed=listed, now=now) for sheet in source]
+    changes = [_with_conflicts(change, stored) for change in changes]
     seed = _in_force([sheet for sheet in stored if sheet.book == "seed"], now)
     if seed is not None:
         differing = [_against_seed(change, seed) for change in changes]
@@ -94,7 +134,7 @@ def rate_changes(old: Iterable[Rate], new: Iterable[Rate]) -> tuple[RateChange, 
     for place in dict.fromkeys((*after, *before)):
         was, will = before.get(place), after.get(place)
         per = max(rate.per for rate in (was, will) if rate is not None)
-        change = RateChange(_label(was or will), _per(was, per), _per(will, per), per)
+        change = RateChange(_label(was or will), _per(was, per), _per(will, per), per, place)
         if change.old_usd != change.new_usd:
             changes.append(change)
     return tuple(changes)
@@ -107,17 +147,40 @@ def _compare_one(sheet: SourceSheet, *, listed: Sequence[StoredSheet], now: date
     if any(each.digest == digest and each.valid_from >= sheet.valid_from for each in published):
         return Change("unchanged", sheet.valid_from, sheet)
     before = _in_force(published, sheet.valid_from)
-    changed = rate_changes(before.rates if before else (), sheet.rates)
+    old = before.rates if before else ()
+    changed = rate_changes(old, sheet.rates)
     draft = next((each for each in listed if each.is_draft and each.digest == digest), None)
     if draft is not None:
-        return Change("pending", draft.valid_from, sheet, changed)
+        return Change("pending", draft.valid_from, sheet, changed, old)
     if before is None:
-        return Change("changed" if published else "new", sheet.valid_from, sheet, changed)
+        return Change("changed" if published else "new", sheet.valid_from, sheet, changed, old)
     undated = before.valid_from == sheet.valid_from
     starts = max(now, sheet.valid_from) if undated else sheet.valid_from
     if any(change.is_outlier for change in changed):
-        return Change("outlier", starts, sheet, changed)
-    return Change("undated" if undated else "changed", starts, sheet, changed)
+        return Change("outlier", starts, sheet, changed, old)
+    return Change("undated" if undated else "changed", starts, sheet, changed, old)
+
+
+def _with_conflicts(change: Change, stored: Sequence[StoredSheet]) -> Change:
+    """Prices that the list changes and somebody set by hand. The hand-set price goes on; a person should know."""
+    if change.sheet is None or change.kind == "unchanged":
+        return change
+    for book in ("contract", "override"):
+        published = [each for each in stored if each.book == book and not each.is_draft]
+        ours = _in_force(published, change.valid_from)
+        if ours is not None and not ours.is_discontinued:
+            return structs.replace(change, conflicts=tuple(_conflicts(change, ours)))
+    return change
+
+
+def _conflicts(change: Change, ours: StoredSheet) -> Iterator[Conflict]:
+    mine = {_place(rate): rate for rate in ours.rates}
+    for moved in change.rates:
+        rate = mine.get(moved.place) if moved.place is not None else None
+        mine_usd = _per(rate, moved.per)
+        # Where the list comes to what we charge already, nobody has to decide anything.
+        if rate is not None and mine_usd != moved.new_usd:
+            yield Conflict(moved.label, moved.old_usd, moved.new_usd, mine_usd, moved.per, ours.book)
 
 
 def _against_seed(change: Change, seed: StoredSheet) -> Change:
@@ -127,20 +190,18 @@ def _against_seed(change: Change, seed: StoredSheet) -> Change:
     both = rate_changes(seed.rates, (rate for rate in change.sheet.rates if _place(rate) in places))
     if not both:
         return change
-    return Change("pending" if change.kind == "pending" else "seed", change.valid_from, change.sheet, both)
+    kind: Kind = "pending" if change.kind == "pending" else "seed"
+    return structs.replace(change, kind=kind, rates=both, old_rates=seed.rates)
 
 
 def _held_back(change: Change) -> Change:
     """A new sheet of a model whose other list prices wait for the admin waits with them."""
-    return Change("seed", change.valid_from, change.sheet, change.rates) if change.kind == "new" else change
+    return structs.replace(change, kind="seed") if change.kind == "new" else change
 
 
 def _in_force(sheets: Sequence[StoredSheet], at: datetime) -> StoredSheet | None:
     begun = [sheet for sheet in sheets if sheet.valid_from <= at]
     return max(begun, key=lambda sheet: sheet.valid_from, default=None)
-
-
-_Place = tuple[str, int, str, str, str, str, int, str]
 
 
 def _place(rate: Rate) -> _Place:

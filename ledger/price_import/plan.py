@@ -160,10 +160,8 @@ def _changes(found: SourceModel | None, stored: list[StoredSheet], now: datetime
 
 
 def _stored_sheets(provider: Provider) -> dict[int, list[StoredSheet]]:
-    """{model id: its list sheets that came from the data set, and its seed sheets}."""
-    from_here = PriceSheet.objects.filter(
-        model__provider=provider, book=PriceSheet.Book.LIST
-    ) | PriceSheet.objects.filter(model__provider=provider, book=PriceSheet.Book.SEED)
+    """{model id: its sheets of every book}: what the list says, and what it is compared with."""
+    from_here = PriceSheet.objects.filter(model__provider=provider)
     stored: dict[int, list[StoredSheet]] = {}
     for sheet in from_here.prefetch_related("rates"):
         rates = tuple(
@@ -171,7 +169,8 @@ def _stored_sheets(provider: Provider) -> dict[int, list[StoredSheet]]:
         )
         stored.setdefault(sheet.model_id, []).append(
             StoredSheet(
-                sheet.book, sheet.valid_from, sheet.status == PriceSheet.Status.DRAFT, sheet.content_sha256, rates
+                sheet.book, sheet.valid_from, sheet.status == PriceSheet.Status.DRAFT, sheet.content_sha256, rates,
+                sheet.discontinued,
             )
         )
     return stored

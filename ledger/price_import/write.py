@@ -9,7 +9,7 @@ from django.db import transaction
 
 from ledger.models import PriceSheet
 from ledger.price_import import matching
-from ledger.price_import.diff import DRAFTED, PUBLISHED_AT_ONCE, Change
+from ledger.price_import.diff import CONFIRMED, DRAFTED, PUBLISHED_AT_ONCE, Change, Kind
 from ledger.price_import.plan import ModelPlan, Plan
 from ledger.publishing import ensure_sheet
 from providers.models import Alias, Model
@@ -23,15 +23,19 @@ REASONS = {
 }
 
 
-def apply(plan: Plan, *, actor: AbstractBaseUser | None = None) -> None:
-    """Write what `plan` says. Published at once: first list prices and dated changes; the rest become drafts."""
+def apply(plan: Plan, *, actor: AbstractBaseUser | None = None, confirm_outliers: bool = False) -> None:
+    """Write what `plan` says. Published at once: first list prices and dated changes; the rest become drafts.
+
+    Outliers are left out unless `confirm_outliers`; then they become drafts, too.
+    """
+    drafted = DRAFTED | (CONFIRMED if confirm_outliers else frozenset())
     with transaction.atomic():
         for provider in plan.providers:
             for model_plan in provider.models:
                 model = _model(model_plan)
                 Alias.objects.bulk_create(Alias(name=name, model=model) for name in model_plan.aliases)
                 for change in model_plan.changes:
-                    _write(change, model=model, source_url=provider.source_url, now=plan.now, actor=actor)
+                    _write(change, drafted=drafted, model=model, source_url=provider.source_url, now=plan.now, actor=actor)
 
 
 def _model(plan: ModelPlan) -> Model:
@@ -50,10 +54,13 @@ def _model(plan: ModelPlan) -> Model:
     )
 
 
-def _write(change: Change, *, model: Model, source_url: str, now: datetime, actor: AbstractBaseUser | None) -> None:
+def _write(
+    change: Change, *, drafted: frozenset[Kind], model: Model, source_url: str, now: datetime,
+    actor: AbstractBaseUser | None,
+) -> None:
     if change.kind == "removed":
         Model.objects.filter(pk=model.pk, deprecated=False).update(deprecated=True)
-    elif change.sheet is not None and change.kind in PUBLISHED_AT_ONCE | DRAFTED:
+    elif change.sheet is not None and change.kind in PUBLISHED_AT_ONCE | drafted:
         ensure_sheet(
             model=model,
             book=PriceSheet.Book.LIST,
@@ -64,6 +71,6 @@ def _write(change: Change, *, model: Model, source_url: str, now: datetime, acto
             reason=REASONS[change.kind],
             source_url=source_url,
             history_unknown=change.sheet.history_unknown,
-            draft=change.kind in DRAFTED,
+            draft=change.kind in drafted,
             actor=actor,
         )

@@ -11,15 +11,15 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct, field
 
-from providers import retry, sse
+from providers import retry
 from providers.credentials import CredentialUnusable, header_text
 from providers.errors import InvalidRequest, MalformedAnswer, ModelNotFound, ProviderError, Unsupported
 from providers.http import Client, Deadlines, Exchange, HttpExchange
 from providers.scrub import scrub
 from providers.unified import Answer, Event, Request
-from providers.wire import openai_embeddings
+from providers.wire import openai_embeddings, openai_responses
 from providers.wire.base import Operation as Operation
-from providers.wire.base import Wire, json_object
+from providers.wire.base import Wire, json_object, stream_decoder
 
 HEALTH_TIMEOUT_S = 10.0
 
@@ -36,6 +36,7 @@ class Capabilities(Struct, frozen=True):
     reasoning: bool = True
     embeddings: bool = False
     rerank: bool = False
+    responses: bool = False
     max_context_tokens: int | None = None
     max_output_tokens: int | None = None
 
@@ -97,6 +98,9 @@ class Adapter(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    def operation_for(self, asked: Operation) -> Operation:
+        """What to ask this provider for where a client asks for `asked`."""
+
     def wire_for(self, operation: Operation) -> Wire:
         """The wire of an operation's bodies; chat's is `wire`. Raises Unsupported where the provider has none."""
 
@@ -133,8 +137,12 @@ class Conversation:
 
     name: str
     wire: Wire
-    wires: Mapping[Operation, Wire] = {"embeddings": openai_embeddings.WIRE}
+    wires: Mapping[Operation, Wire] = {"embeddings": openai_embeddings.WIRE, "responses": openai_responses.WIRE}
     capabilities: Capabilities = Capabilities()
+
+    def operation_for(self, asked: Operation) -> Operation:
+        """A response is a chat to a provider that has no endpoint for responses: the answer is translated."""
+        return "chat" if asked == "responses" and not self.capabilities.responses else asked
 
     def wire_for(self, operation: Operation) -> Wire:
         if operation == "chat":
@@ -169,7 +177,7 @@ class Conversation:
         """The events of the answer to a unified request, as they come. Raises ProviderError, also on the way."""
         body = self.wire.encode_request(msgspec.structs.replace(request, stream=True))
         exchange = self.send(body=body, model=request.model, stream=True)
-        reader, decoder = self.wire.stream_reader(), sse.Decoder()
+        reader, decoder = self.wire.stream_reader(), stream_decoder(self.wire)
         try:
             for chunk in exchange.chunks():
                 for event in decoder.feed(chunk):
@@ -181,7 +189,7 @@ class Conversation:
             exchange.close()
 
     def embed(self, *, body: bytes, model: str) -> dict[str, Any]:
-        """The answer to an embeddings body, both in OpenAI's shape. Raises ProviderError, Unsupported where it has none."""
+        """The answer to an embeddings body, both in OpenAI's shape. Raises ProviderError, Unsupported."""
         client, wire = openai_embeddings.WIRE, self.wire_for("embeddings")
         request = msgspec.structs.replace(client.decode_request(body), model=model)
         exchange = self.send(body=wire.encode_request(request), model=model, stream=False, operation="embeddings")
@@ -216,6 +224,14 @@ class HttpAdapter(Conversation):
         """The headers of every request: the credential, in the vendor's way, and what its settings add."""
         raise NotImplementedError
 
+    def path(self, *, operation: Operation, model: str, stream: bool) -> str | None:
+        """What stands behind the base URL; None for an operation that the provider has not."""
+        return self.paths.get(operation)
+
+    def request_headers(self, *, method: str, path: str, body: bytes) -> dict[str, str]:
+        """The headers of one request, for a vendor that signs each or whose token expires."""
+        return {}
+
     def send(
         self,
         *,
@@ -226,14 +242,14 @@ class HttpAdapter(Conversation):
         idempotency_key: str = "",
         operation: Operation = "chat",
     ) -> HttpExchange:
-        path = self.paths.get(operation)
+        path = self.path(operation=operation, model=model, stream=stream)
         if path is None:
             raise Unsupported(f"The provider {self.name!r} has no {operation}.", provider=self.name)
         exchange = self.client.post(
             path=path,
             body=body,
             deadlines=deadlines or self.config.deadlines(stream=stream),
-            headers=self._idempotency(idempotency_key),
+            headers={**self._idempotency(idempotency_key), **self.request_headers(method="POST", path=path, body=body)},
             stream=stream,
         )
         return self._checked(exchange, stream=stream)
@@ -266,11 +282,12 @@ class HttpAdapter(Conversation):
 
     def _get(self, path: str, *, timeout_s: float = HEALTH_TIMEOUT_S) -> dict[str, Any]:
         deadlines = Deadlines(connect_s=min(self.config.connect_timeout_s, timeout_s), total_s=timeout_s)
-        exchange = self._checked(self.client.get(path=path, deadlines=deadlines), stream=False)
+        headers = self.request_headers(method="GET", path=path, body=b"")
+        exchange = self._checked(self.client.get(path=path, deadlines=deadlines, headers=headers), stream=False)
         return decoded_object(exchange.body(), provider=self.name)
 
-    def _idempotency(self, key: str) -> dict[str, str] | None:
-        return {self.idempotency_header: key} if key and self.idempotency_header else None
+    def _idempotency(self, key: str) -> dict[str, str]:
+        return {self.idempotency_header: key} if key and self.idempotency_header else {}
 
     def _checked(self, exchange: HttpExchange, *, stream: bool) -> HttpExchange:
         """The exchange, if it is a success of the right kind; else its error is raised and it is closed."""
@@ -300,7 +317,9 @@ class HttpAdapter(Conversation):
         )
         error.provider, error.status = self.name, exchange.status
         error.upstream_request_id = error.upstream_request_id or exchange.upstream_request_id
-        error.retry_after_s = retry.retry_after_s(status=exchange.status, headers=exchange.headers)
+        wait_s = retry.retry_after_s(status=exchange.status, headers=exchange.headers)
+        # Without the header a body may say it: Google's RetryInfo.
+        error.retry_after_s = error.retry_after_s if wait_s is None else wait_s
         error.message = self._without_credential(error.message)
         error.args = (error.message,)
         return error

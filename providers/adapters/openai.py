@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from providers.adapters.base import Capabilities, HttpAdapter, Operation, ProviderConfig, bearer, text_setting
+from providers.adapters.responses import responses_wire
 from providers.wire import openai_chat
 
 
 class OpenAI(HttpAdapter):
-    """Settings: `organization` and `project`, the ids that bill."""
+    """Settings: `organization` and `project`, the ids that bill; `meter_tool_calls` (see `responses_wire`)."""
 
     wire = openai_chat.WIRE
-    capabilities = Capabilities(documents=True, audio=True, embeddings=True)
+    capabilities = Capabilities(documents=True, audio=True, embeddings=True, responses=True)
     base_url = "https://api.openai.com/v1"
-    paths: ClassVar[Mapping[Operation, str]] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+    paths: ClassVar[Mapping[Operation, str]] = {
+        "chat": "/chat/completions",
+        "responses": "/responses",
+        "embeddings": "/embeddings",
+    }
     idempotency_header = "Idempotency-Key"
+
+    def __init__(self, config: ProviderConfig) -> None:
+        self.wires = {**self.wires, "responses": responses_wire(config)}
+        super().__init__(config)
 
     def headers(self, config: ProviderConfig) -> dict[str, str]:
         owner = {

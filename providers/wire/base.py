@@ -14,13 +14,15 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 from msgspec import Struct
 
+from providers import sse
 from providers.errors import ProviderError
 from providers.sse import ServerEvent
 from providers.unified import Answer, Event, Request, Usage
 
 Verdict = Literal["forward", "drop", "last"]
 # What can be asked of a provider: an adapter has a wire for each that it offers (`Adapter.wire_for`).
-Operation = Literal["chat", "embeddings", "rerank"]
+# Of "responses" only where it has an endpoint for them; else it is asked for a chat (`Adapter.operation_for`).
+Operation = Literal["chat", "responses", "embeddings", "rerank"]
 
 
 class Admitted(Struct, frozen=True):
@@ -134,6 +136,25 @@ class AnswersAsAsked(Protocol):
     """A client's wire whose answer takes a form that the request names (vectors as base64), besides `encode_answer`."""
 
     def encode_answer_as_asked(self, answer: Answer, *, admitted: Admitted) -> bytes: ...
+
+
+class StreamDecoder(Protocol):
+    """Bytes of a stream -> frames, whatever frames them: `raw` of all, in order, are the bytes that were fed."""
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]: ...
+    def end(self) -> list[ServerEvent]: ...
+
+
+@runtime_checkable
+class FramesItself(Protocol):
+    """A wire whose streams are no server-sent events."""
+
+    def stream_decoder(self) -> StreamDecoder: ...
+
+
+def stream_decoder(wire: Wire) -> StreamDecoder:
+    """The decoder of a provider's stream on `wire`."""
+    return wire.stream_decoder() if isinstance(wire, FramesItself) else sse.Decoder()
 
 
 def json_object(body: bytes) -> dict[str, Any]:

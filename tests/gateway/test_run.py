@@ -119,8 +119,9 @@ def started(empty_database: str, free_port: int, tmp_path: Path) -> Iterator[sub
         [sys.executable, "-m", "gateway.run"],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    yield process
-    if process.poll() is None:
+    try:
+        yield process
+    finally:
         process.kill()
         process.communicate()
 
@@ -158,7 +159,7 @@ def test_a_stranger_can_call_log_in_and_stop_it(started: subprocess.Popen[str], 
     call = {"model": "sandbox-echo", "messages": [{"role": "user", "content": "Hello, books"}]}
     headers = {"Authorization": f"Bearer {made['api_key']}"}
     answer = requests.post(f"{made['base_url']}/v1/chat/completions", json=call, headers=headers, timeout=30)
-    assert answer.status_code == 200
+    assert answer.status_code == 200, answer.text
     spend = requests.get(f"{made['base_url']}/api/spend/?group_by=user", headers=headers, timeout=30).json()
     assert [(row["user"], row["calls"]) for row in spend["rows"]] == [("demo", 1)]
 
@@ -175,6 +176,18 @@ def test_a_stranger_can_call_log_in_and_stop_it(started: subprocess.Popen[str], 
     assert "Traceback" not in errors
     with run._only_run(tmp_path):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+def test_a_killed_run_takes_its_server_along(
+    started: subprocess.Popen[str], free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _printed_until_up(started)
+    started.kill()
+    monkeypatch.setenv("TOLLBOOK_VAR_DIR", str(tmp_path))
+    assert run.stop() == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", free_port)) != 0
 
 
 def test_a_database_that_cannot_be_reached_is_told_in_a_line(free_port: int, tmp_path: Path) -> None:

@@ -22,9 +22,12 @@ import psycopg
 from django.db import connections
 from psycopg import sql
 
-from gateway import embedded
-
 ROOT = Path(__file__).resolve().parents[2]
+_START = """
+import pathlib, sys
+from gateway import embedded
+print(embedded.start(data_dir=pathlib.Path(sys.argv[1])))
+"""
 
 
 def _params() -> dict[str, str]:
@@ -77,7 +80,10 @@ class Server:
         self.url = ""
 
     def start(self) -> None:
-        self.url = embedded.start(data_dir=self.data_dir)
+        # In a process of its own: the package remembers the servers it started, and believes that they run for ever.
+        command = [sys.executable, "-c", _START, str(self.data_dir)]
+        done = subprocess.run(command, cwd=ROOT, check=True, timeout=60, stdout=subprocess.PIPE, text=True)
+        self.url = done.stdout.strip()
 
     def crash(self) -> None:
         """End it at once, as a power cut does: no farewell to its clients."""
@@ -91,11 +97,13 @@ class Server:
 
     def freeze(self) -> None:
         for process in self._family():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def thaw(self) -> None:
         for process in self._family():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def _family(self) -> list[psutil.Process]:
         postmaster = self._postmaster()

@@ -64,7 +64,7 @@ class Gateway:
             "TOLLBOOK_WORKERS": str(workers),
             "TOLLBOOK_THREADS": "256",
             "TOLLBOOK_SNAPSHOT_POLL_S": "0.1",
-            "TOLLBOOK_GRACEFUL_TIMEOUT_S": "3",
+            "TOLLBOOK_GRACEFUL_TIMEOUT_S": "6",
             "TEST_CREDENTIAL": CREDENTIAL,
             "PROMETHEUS_MULTIPROC_DIR": str(var_dir / "metrics"),
             **(environment or {}),

@@ -1,7 +1,8 @@
 """The answers of the fake provider, in the shape of the wire that was asked, chosen by the model's name.
 
-`POST /v1/chat/completions`, `/v1/messages` and `/v1/embeddings`, `GET /v1/models` and `/v1/models/NAME`. Any model
-answers with WORDS, as many as the request's own cap allows, and bills a token a word, and a token for each 4 bytes of
+`POST /v1/chat/completions`, `/v1/messages` and `/v1/embeddings`, `GET /v1/models` and `/v1/models/NAME`; the same in
+Google's way (`/v1beta/models/NAME:generateContent`, also behind Vertex's prefix, with `POST /token` before) and in
+Azure's (`/openai/deployments/NAME/chat/completions`, where a name that is not fake is no deployment). Any model answers with WORDS, as many as the request's own cap allows, and bills a token a word, and a token for each 4 bytes of
 the request's body as input. These names behave otherwise:
 
 | model | does |
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 WORDS = ("The", "ledger", "balances", "to", "the", "last", "digit", "today")
 MODELS = ("fake-model", "fake-other")
+TOKEN_PATH = "/token"
 HUGE_BYTES = 80 * 1024 * 1024
 _DURATION = re.compile(r"(\d+)(ms|s)$")
 _FAILING = re.compile(r"fake-(billed-)?([3-5]\d\d)$")
@@ -90,7 +92,9 @@ def reply_to(arrival: Arrival, invoice: Invoice) -> Reply:
     """The reply to a request that no script was written for."""
     if arrival.method == "GET":
         return _models(arrival.path)
-    wire = wires.BY_PATH.get(arrival.path.partition("?")[0])
+    if arrival.path == TOKEN_PATH:
+        return answer(body=b'{"access_token": "fake-token", "expires_in": 3600, "token_type": "Bearer"}')
+    wire = wires.shape_of(arrival.path)
     if wire is None:
         return answer(status=404, body=b'{"error": {"message": "no such path", "type": "invalid_request_error"}}')
     try:
@@ -98,18 +102,20 @@ def reply_to(arrival: Arrival, invoice: Invoice) -> Reply:
         asked = _asked(wire, body, arrival)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         return answer(status=400, body=wire.error(400, "the body is not a request"))
+    if not wire.serves(asked.model):
+        return answer(status=404, body=wire.error(404, f"there is no deployment {asked.model!r}"))
     return _reply(asked, arrival, invoice)
 
 
 def _asked(wire: wires.Shape, body: dict[str, Any], arrival: Arrival) -> Asked:
-    model = str(body["model"])
+    model = wire.model(body, arrival.path)
     many = re.fullmatch(r"fake-words-(\d+)", model)
     words = tuple(WORDS[index % len(WORDS)] for index in range(int(many[1]))) if many else WORDS
-    cap = body.get("max_completion_tokens") or body.get("max_tokens") or len(words)
+    cap = wire.cap(body) or len(words)
     return Asked(
         wire=wire,
         model=model,
-        stream=body.get("stream") is True,
+        stream=wire.streams(body, arrival.path),
         with_usage=wire.tells_usage(body),
         words=words[:cap],
         capped=cap < len(words),
@@ -220,11 +226,18 @@ def _kept_frames(asked: Asked) -> Iterator[bytes]:
 
 
 def _models(path: str) -> Reply:
-    name = path.partition("?")[0].removeprefix("/v1/models").strip("/")
+    """The list of models or one of them, under whichever prefix: in Google's words where its names are in the path."""
+    before, _, name = path.partition("?")[0].partition("/models")
+    name = name.strip("/")
     if name and name not in MODELS:
         return answer(status=404, body=wires.CHAT.error(404, f"The model '{name}' does not exist"))
+    if before in wires.GOOGLE_PREFIXES:
+        field, prefix = wires.GOOGLE_PREFIXES[before]
+        models = [{"name": f"{prefix}models/{model}"} for model in MODELS]
+        return answer(body=msgspec.json.encode(models[MODELS.index(name)] if name else {field: models}))
     entries = [{"id": model, "object": "model", "created": 0, "owned_by": "fake"} for model in MODELS]
     page = {"object": "list", "data": entries, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]}
+    page["models"] = [{"name": model} for model in MODELS]  # Cohere's words
     return answer(body=msgspec.json.encode(entries[MODELS.index(name)] if name else page))
 
 

@@ -1,7 +1,8 @@
-"""The two wires that the fake provider speaks, and embeddings: whole answers, stream frames, errors."""
+"""The wires that the fake provider speaks, and embeddings: whole answers, stream frames, errors."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,19 @@ def _frame(value: Any, *, event: str = "") -> bytes:
 
 
 class Shape:
-    """How one wire says what `Asked` asks for."""
+    """How one wire says what `Asked` asks for, and where its requests say it."""
+
+    def model(self, body: dict[str, Any], path: str) -> str:
+        return str(body["model"])
+
+    def streams(self, body: dict[str, Any], path: str) -> bool:
+        return body.get("stream") is True
+
+    def cap(self, body: dict[str, Any]) -> int | None:
+        return body.get("max_completion_tokens") or body.get("max_tokens")
+
+    def serves(self, model: str) -> bool:
+        return True
 
     def tells_usage(self, body: dict[str, Any]) -> bool:
         return True
@@ -83,6 +96,31 @@ class Chat(Shape):
         return _frame(_chat_head(asked, "chat.completion.chunk") | {"choices": [choice]})
 
 
+class Deployed(Chat):
+    """Azure's path names the deployment."""
+
+    def model(self, body: dict[str, Any], path: str) -> str:
+        return path.partition("/deployments/")[2].partition("/")[0]
+
+    def serves(self, model: str) -> bool:
+        return model.startswith("fake-")
+
+
+class Unasked(Chat):
+    """Mistral's chat: the usage stands in the chunk with the finish reason, without being asked for."""
+
+    def tells_usage(self, body: dict[str, Any]) -> bool:
+        return "stream_options" not in body
+
+    def finish(self, asked: Asked) -> Iterator[bytes]:
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": _finish_reason(asked)}
+        counts = asked.counts() if asked.with_usage else None
+        yield _frame(_chat_head(asked, "chat.completion.chunk") | {"choices": [choice], "usage": counts})
+
+    def closing(self, asked: Asked) -> Iterator[bytes]:
+        yield b"data: [DONE]\n\n"
+
+
 class Messages(Shape):
     def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
         return {"input_tokens": input_tokens, "output_tokens": output_tokens}
@@ -142,6 +180,145 @@ class Embeddings(Shape):
         return msgspec.json.encode(answer if counts is None else answer | {"usage": counts})
 
 
+class DeployedEmbeddings(Embeddings, Deployed):
+    """Embeddings of an Azure deployment."""
+
+
+class CohereChat(Shape):
+    """Cohere's chat, version 2: what it bills is less than the tokens that were read."""
+
+    def cap(self, body: dict[str, Any]) -> int | None:
+        return body.get("max_tokens")
+
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        return {"input_tokens": input_tokens, "output_tokens": output_tokens}
+
+    def whole(self, asked: Asked) -> bytes:
+        message = {"role": "assistant", "content": [{"type": "text", "text": " ".join(asked.words)}]}
+        answer = {"id": asked.request_id, "message": message, **self._end(asked)}
+        return msgspec.json.encode(answer)
+
+    def opening(self, asked: Asked) -> Iterator[bytes]:
+        yield self._event("message-start", {"message": {"role": "assistant"}}, id=asked.request_id)
+        yield self._event("content-start", {"message": {"content": {"type": "text", "text": ""}}}, index=0)
+
+    def word(self, asked: Asked, index: int) -> bytes:
+        text = (" " if index else "") + asked.words[index]
+        return self._event("content-delta", {"message": {"content": {"text": text}}}, index=0)
+
+    def finish(self, asked: Asked) -> Iterator[bytes]:
+        yield _frame({"type": "content-end", "index": 0}, event="content-end")
+
+    def closing(self, asked: Asked) -> Iterator[bytes]:
+        yield self._event("message-end", self._end(asked), id=asked.request_id)
+
+    def error(self, status: int, message: str) -> bytes:
+        return msgspec.json.encode({"id": "err_fake", "message": message})
+
+    def _end(self, asked: Asked) -> dict[str, Any]:
+        reason = {"finish_reason": "MAX_TOKENS" if asked.capped else "COMPLETE"}
+        counts = asked.counts()
+        if counts is None:
+            return reason
+        return reason | {"usage": {"billed_units": counts, "tokens": {"input_tokens": 10**6, "output_tokens": 10**6}}}
+
+    def _event(self, kind: str, delta: dict[str, Any], **more: Any) -> bytes:
+        return _frame({"type": kind, **more, "delta": delta}, event=kind)
+
+
+class CohereEmbed(CohereChat):
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        return {"input_tokens": input_tokens}
+
+    def whole(self, asked: Asked) -> bytes:
+        answer = {"id": asked.request_id, "embeddings": {"float": [[0.5, -0.25, 0.125]]}, "texts": []}
+        counts = asked.counts()
+        return msgspec.json.encode(answer if counts is None else answer | {"meta": {"billed_units": counts}})
+
+
+class Rerank(CohereChat):
+    """Two results, whatever was asked, in Cohere's words and in Voyage's; one search unit."""
+
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        return {"search_units": 1}
+
+    def whole(self, asked: Asked) -> bytes:
+        results = [{"index": 1, "relevance_score": 0.75}, {"index": 0, "relevance_score": 0.25}]
+        answer = {"id": asked.request_id, "results": results, "data": results}
+        counts = asked.counts()
+        return msgspec.json.encode(answer if counts is None else answer | {"meta": {"billed_units": counts}})
+
+
+class Generate(Shape):
+    """Google's generateContent and streamGenerateContent."""
+
+    def model(self, body: dict[str, Any], path: str) -> str:
+        return _GOOGLE_METHOD.search(path)[1]  # type: ignore[index]  # the path chose this shape
+
+    def streams(self, body: dict[str, Any], path: str) -> bool:
+        return ":streamGenerateContent" in path
+
+    def cap(self, body: dict[str, Any]) -> int | None:
+        return (body.get("generationConfig") or {}).get("maxOutputTokens")
+
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        total = input_tokens + output_tokens
+        return {"promptTokenCount": input_tokens, "candidatesTokenCount": output_tokens, "totalTokenCount": total}
+
+    def whole(self, asked: Asked) -> bytes:
+        answer = _generated(asked, " ".join(asked.words), finish=True)
+        counts = asked.counts()
+        return msgspec.json.encode(answer if counts is None else answer | {"usageMetadata": counts})
+
+    def opening(self, asked: Asked) -> Iterator[bytes]:
+        yield from ()
+
+    def word(self, asked: Asked, index: int) -> bytes:
+        return _frame(_generated(asked, (" " if index else "") + asked.words[index]))
+
+    def finish(self, asked: Asked) -> Iterator[bytes]:
+        yield _frame(_generated(asked, "", finish=True))
+
+    def closing(self, asked: Asked) -> Iterator[bytes]:
+        counts = asked.counts()
+        if counts is not None:
+            yield _frame({"usageMetadata": counts, "modelVersion": asked.model, "responseId": asked.request_id})
+
+    def error(self, status: int, message: str) -> bytes:
+        words = {
+            401: "UNAUTHENTICATED",
+            403: "PERMISSION_DENIED",
+            404: "NOT_FOUND",
+            429: "RESOURCE_EXHAUSTED",
+            503: "UNAVAILABLE",
+        }
+        word = words.get(status, "INTERNAL" if status >= 500 else "INVALID_ARGUMENT")
+        return msgspec.json.encode({"error": {"code": status, "message": message, "status": word}})
+
+
+class BatchEmbed(Generate):
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        return {"promptTokenCount": input_tokens}
+
+    def whole(self, asked: Asked) -> bytes:
+        counts = asked.counts()
+        answer = {"embeddings": [{"values": [0.5, -0.25, 0.125]}]}
+        return msgspec.json.encode(answer if counts is None else answer | {"usageMetadata": counts})
+
+
+class Predict(Generate):
+    def whole(self, asked: Asked) -> bytes:
+        embeddings = {"values": [0.5, -0.25, 0.125], "statistics": {"token_count": asked.input_tokens}}
+        return msgspec.json.encode({"predictions": [{"embeddings": embeddings}]})
+
+
+def _generated(asked: Asked, text: str, *, finish: bool = False) -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+    if finish:
+        candidate["finishReason"] = "MAX_TOKENS" if asked.capped else "STOP"
+    return {"candidates": [candidate], "modelVersion": asked.model, "responseId": asked.request_id}
+
+
 def _chat_head(asked: Asked, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{asked.request_id}", "object": kind, "created": 1, "model": asked.model}
 
@@ -163,4 +340,31 @@ BY_PATH: dict[str, Shape] = {
     "/v1/chat/completions": CHAT,
     "/v1/messages": Messages(),
     "/v1/embeddings": Embeddings(),
+    "/v1/v1/embeddings": Embeddings(),
+    "/mistral/chat/completions": Unasked(),
+    "/mistral/embeddings": Embeddings(),
+    "/v1/rerank": Rerank(),
+    "/v2/chat": CohereChat(),
+    "/v2/embed": CohereEmbed(),
+    "/v2/rerank": Rerank(),
 }
+_BY_TAIL: dict[str, Shape] = {"chat/completions": Deployed(), "embeddings": DeployedEmbeddings()}
+_GOOGLE: dict[str, Shape] = {
+    "generateContent": Generate(),
+    "streamGenerateContent": Generate(),
+    "batchEmbedContents": BatchEmbed(),
+    "predict": Predict(),
+}
+_GOOGLE_METHOD = re.compile(r"/models/([^/:?]+):(\w+)")
+_DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+/(.+)")
+# What stands before "/models" -> the field of a page that holds them, and what stands before each name.
+GOOGLE_PREFIXES = {"/v1beta": ("models", ""), "/v1beta1/publishers/google": ("publisherModels", "publishers/google/")}
+
+
+def shape_of(path: str) -> Shape | None:
+    """The wire of a path, by all of it or by what a vendor puts around the model's name."""
+    plain = path.partition("?")[0]
+    google, deployment = _GOOGLE_METHOD.search(plain), _DEPLOYMENT.search(plain)
+    if google:
+        return _GOOGLE.get(google[2])
+    return _BY_TAIL.get(deployment[1]) if deployment else BY_PATH.get(plain)

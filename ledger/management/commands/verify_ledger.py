@@ -6,12 +6,16 @@ import sys
 import time
 from argparse import ArgumentParser
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.dateparse import parse_date
 
 from ledger import verify
+from ledger.verify import shipped
+
+_BAR_WIDTH = 30
 
 
 class Command(BaseCommand):
@@ -20,21 +24,46 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--since", help="Only calls of this UTC day (YYYY-MM-DD) and later.")
         parser.add_argument("--partition", help="Only the calls of this month (YYYY-MM).")
+        parser.add_argument("--jobs", type=int, default=1, help="How many connections work side by side (1).")
+        parser.add_argument("--anchors", help="A file of log lines: their anchors must be on the chains, too.")
         parser.add_argument("--quiet", action="store_true", help="No progress.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["jobs"] < 1:
+            raise CommandError(f"--jobs: {options['jobs']!r} is not at least 1.")
         began = time.monotonic()
-        found = verify.verify(scope=_scope(options), progress=None if options["quiet"] else self._progress)
+        report = None if options["quiet"] else self._report
+        found = verify.verify(scope=_scope(options), jobs=options["jobs"], report=report)
+        if options["anchors"]:
+            found += _shipped(options["anchors"])
+        if report is not None and sys.stderr.isatty():
+            self.stderr.write("")
         for difference in found:
             self.stdout.write(f"{difference.check}: {difference.line}")
-        took_s = time.monotonic() - began
         if found:
             raise SystemExit(1)
+        took_s = time.monotonic() - began
         self.stdout.write(f"The books are right: {len(verify.CHECKS)} checks, no difference, {took_s:.1f} s.")
 
-    def _progress(self, text: str, count: int) -> None:
-        if sys.stderr.isatty() or not count:
-            self.stderr.write(f"{text}{f' {count:,}' if count else ''}", ending="\r" if count else "\n")
+    def _report(self, progress: verify.Progress) -> None:
+        """On a terminal one line that fills up; in a log a line whenever a tenth is done."""
+        text = f"{progress.done}/{progress.slices} {progress.check}, {progress.found} differences"
+        if sys.stderr.isatty():
+            full = _BAR_WIDTH * progress.done // progress.slices
+            self.stderr.write(f"[{'#' * full}{'.' * (_BAR_WIDTH - full)}] {text:50}", ending="\r")
+        elif progress.done * 10 // progress.slices > (progress.done - 1) * 10 // progress.slices:
+            self.stderr.write(text)
+
+
+def _shipped(path: str) -> list[verify.Difference]:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--anchors: {path!r} cannot be read: {error}") from error
+    try:
+        return shipped.differences(lines)
+    except ValueError as error:
+        raise CommandError(f"--anchors: {path!r}: {error}") from error
 
 
 def _scope(options: dict[str, Any]) -> verify.Scope:

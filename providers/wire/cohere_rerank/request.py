@@ -28,16 +28,15 @@ class _Body(Struct, frozen=True, gc=False):
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: bool | None = None
     stream: bool | None = None
-    user: str | None = None
     metadata: dict[str, str] | None = None
     drop_unsupported: bool | None = None
 
 
 _BODY = msgspec.json.Decoder(_Body)
 _RAW_DOCUMENTS = msgspec.json.Decoder(list[Raw])
-_READ = frozenset({"model", "query", "documents", "top_n", "return_documents", "stream", "drop_unsupported"})
-# The gateway's own: a rerank has no word for them, and they stand in the books.
-_OURS = frozenset({"user", "metadata"})
+_READ = frozenset(
+    {"model", "query", "documents", "top_n", "return_documents", "stream", "metadata", "drop_unsupported"}
+)
 
 
 def admit(body: bytes) -> Admitted:
@@ -51,7 +50,6 @@ def admit(body: bytes) -> Admitted:
         stream=False,
         fields=fields,
         message_count=len(known.documents),
-        user=known.user or "",
         metadata=known.metadata or {},
         drop_unsupported=bool(known.drop_unsupported),
         operation="rerank",
@@ -60,9 +58,11 @@ def admit(body: bytes) -> Admitted:
 
 
 def rewrite(admitted: Admitted, *, model: str) -> bytes:
-    """The client's fields with the upstream model; all else as it came, but for what is the gateway's own."""
-    fields = {name: value for name, value in admitted.fields.items() if name not in _OURS}
-    fields.pop("drop_unsupported", None)
+    """The client's fields with the upstream model; all else as it came.
+
+    No server knows `metadata` here: it is the gateway's own, and stands in the books.
+    """
+    fields = {name: value for name, value in admitted.fields.items() if name not in ("drop_unsupported", "metadata")}
     fields["model"] = raw(model)
     return msgspec.json.encode(fields)
 
@@ -78,11 +78,8 @@ def decode_request(body: bytes) -> RerankRequest:
         documents=tuple(_document(item, at) for at, item in enumerate(known.documents)),
         top_n=known.top_n,
         return_documents=known.return_documents,
-        user=admitted.user,
         metadata=dict(admitted.metadata),
-        extra={
-            key: item for key, item in fields.items() if key not in _READ and key not in _OURS and item is not None
-        },
+        extra={key: item for key, item in fields.items() if key not in _READ and item is not None},
         wire=NAME,
     )
 
@@ -108,10 +105,6 @@ def encode_request(request: Request, *, drop_unsupported: bool) -> bytes:
         body["return_documents"] = asked.return_documents
     if asked.wire == NAME:
         body.update(asked.extra)
-        if asked.user:
-            body["user"] = asked.user
-        if asked.metadata:
-            body["metadata"] = asked.metadata
     return msgspec.json.encode(body)
 
 

@@ -3,7 +3,8 @@
 admission.py   what admission reads of a body, and the pass-through rewrite
 names.py       the two spellings of every field       models.py    what differs between generations of models
 parts.py       content parts <-> unified parts        schema.py    Google's schemas -> JSON schema
-request.py     body -> unified request                encode.py, history.py, settings.py   unified request -> body
+request.py     body -> unified request                encode.py    unified request -> body: tools and the rest,
+               history.py its messages, settings.py its generationConfig, refusal.py what cannot be said
 answer.py      whole answers                          grounding.py sources -> citations and billed searches
 stream.py      a provider's stream: meter and reader
 writer.py      the stream for a client                usage.py     counts       errors.py    error bodies

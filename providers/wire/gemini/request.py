@@ -21,7 +21,6 @@ from providers.unified import (
     ToolChoice,
     ToolResultPart,
 )
-from providers.wire.gemini import models
 from providers.wire.gemini.admission import OWN_FIELDS, parsed
 from providers.wire.gemini.names import NAME, obj, objects, string
 from providers.wire.gemini.parts import Calls, decode_part
@@ -49,11 +48,10 @@ def decode_request(body: bytes) -> Request:
     value = parsed(body)
     config = obj(value.get("generationConfig"))
     known: dict[str, Any] = {ours: config.pop(name) for name, ours in _NUMBERS.items() if name in config}
-    model = string(value.get("model")).removeprefix("models/")
     extra: Json = {name: item for name, item in value.items() if name not in _READ}
     choice, validated = _tool_choice(obj(value.get("toolConfig")), extra)
     request = Request(
-        model=model,
+        model=string(value.get("model")).removeprefix("models/"),
         messages=(*_system(value.get("systemInstruction")), *_messages(value["contents"])),
         stream=value.get("stream") is True,
         top_k=_top_k(config),
@@ -62,7 +60,7 @@ def decode_request(body: bytes) -> Request:
         tools=_tools(value.get("tools"), strict=True if validated else None, extra=extra),
         tool_choice=choice,
         output_format=_output_format(config),
-        reasoning=_reasoning(config, model),
+        reasoning=_reasoning(config),
         service_tier=string(value.get("serviceTier")).lower(),
         extra=extra,
         wire=NAME,
@@ -178,7 +176,7 @@ def _output_format(config: Json) -> OutputFormat | None:
     return OutputFormat("json_schema", schema=schema)
 
 
-def _reasoning(config: Json, model: str) -> Reasoning | None:
+def _reasoning(config: Json) -> Reasoning | None:
     """How much to think. The encoder asks to see the thoughts, too: a request that did not is kept as it was."""
     if not isinstance(config.get("thinkingConfig"), dict):
         return None
@@ -194,6 +192,4 @@ def _reasoning(config: Json, model: str) -> Reasoning | None:
         return Reasoning(enabled=False)
     if isinstance(budget, int) and budget > 0:
         return Reasoning(effort=level, budget_tokens=budget)
-    if level and models.thinks_by_level(model):
-        return Reasoning(effort=level)
     return Reasoning(effort=level, adaptive=not level)

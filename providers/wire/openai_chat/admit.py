@@ -11,6 +11,7 @@ from msgspec import Meta, Raw, Struct
 from providers.errors import InvalidRequest
 from providers.wire.base import Admitted
 from providers.wire.openai_chat.dialect import Dialect
+from providers.wire.openai_chat.parts import unsupported
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 # Caps and counts beyond these are mistakes, and would overflow what is computed from them.
@@ -155,9 +156,25 @@ def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None, di
     fields.pop("drop_unsupported", None)
     fields["model"] = _raw(model)
     _set_cap(fields, admitted, max_output_tokens, dialect)
-    if admitted.stream and dialect.stream_usage:
+    if not dialect.stream_usage:
+        # The server tells its usage unasked, and does not know the field.
+        fields.pop("stream_options", None)
+    elif admitted.stream:
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
+    if dialect.renamed or dialect.refused:
+        _adapt(fields, admitted, dialect)
     return msgspec.json.encode(fields)
+
+
+def _adapt(fields: dict[str, Raw], admitted: Admitted, dialect: Dialect) -> None:
+    """The server's own names for the client's fields. Raises Unsupported(param) for those that it refuses."""
+    for name in dialect.refused:
+        if bytes(fields.pop(name, Raw(_NULL))) != _NULL and not admitted.drop_unsupported:
+            raise unsupported(f"{name!r}", name)
+    for name, other in dialect.renamed.items():
+        if name in fields:
+            fields.setdefault(other, fields[name])
+            del fields[name]
 
 
 def _set_cap(fields: dict[str, Raw], admitted: Admitted, cap: int | None, dialect: Dialect) -> None:

@@ -28,6 +28,7 @@ from providers.unified import (
     ToolChoice,
     ToolResultPart,
 )
+from providers.wire.openai_chat.blocks import in_dialect, thinking
 from providers.wire.openai_chat.dialect import Dialect
 from providers.wire.openai_chat.parts import NAME, encode_details, encode_part, unsupported
 
@@ -56,7 +57,8 @@ class _Writer:
 
     def part(self, part: Part, param: str) -> list[Json]:
         try:
-            return [encode_part(part, keep_cache_control=self.keep_cache_control, param=param)]
+            block = encode_part(part, keep_cache_control=self.keep_cache_control, param=param)
+            return [in_dialect(block, self.dialect)]
         except Unsupported as error:
             self.refuse(error)
             return []
@@ -76,6 +78,7 @@ def encode_request(request: Request, *, dialect: Dialect, drop_unsupported: bool
     _add_options(body, writer)
     _add_tools(body, writer)
     _add_extra(body, writer)
+    _adapt(body, writer)
     if request.stream:
         options = body.get("stream_options") or {}
         body["stream"] = True
@@ -92,6 +95,9 @@ def _messages(writer: _Writer) -> Iterator[Json]:
     media: list[Part] = []
     for index, message in enumerate(writer.request.messages):
         path = f"messages[{index}]"
+        if message.name and message.role != "tool" and not writer.dialect.message_names:
+            writer.refuse(unsupported("the name of a message's author", f"{path}.name"))
+            message = msgspec.structs.replace(message, name="")
         results = [part for part in message.parts if isinstance(part, ToolResultPart)]
         rest: list[Part] = [part for part in message.parts if not isinstance(part, ToolResultPart)]
         if media and not results:
@@ -154,7 +160,10 @@ def _assistant(writer: _Writer, parts: list[Part], path: str) -> Json:
             case _:
                 said.append(part)
     value: Json = {"content": writer.content(said, path) if said else None}
-    value.update(_reasoning_fields(writer, reasoning))
+    if writer.dialect.reasoning_field == "thinking":
+        value["content"] = _after_thinking(thinking(reasoning), value["content"])
+    else:
+        value.update(_reasoning_fields(writer, reasoning))
     if refusal:
         value["refusal"] = refusal
     if calls:
@@ -162,6 +171,13 @@ def _assistant(writer: _Writer, parts: list[Part], path: str) -> Json:
     elif value["content"] is None and not refusal:
         value["content"] = ""
     return value
+
+
+def _after_thinking(thoughts: list[Json], content: str | list[Json] | None) -> str | list[Json] | None:
+    if not thoughts:
+        return content
+    said = [{"type": "text", "text": content}] if isinstance(content, str) and content else content
+    return [*thoughts, *(said or ())]
 
 
 def _reasoning_fields(writer: _Writer, parts: list[ReasoningPart]) -> Json:
@@ -249,7 +265,7 @@ def _add_tools(body: Json, writer: _Writer) -> None:
     if tools:
         body["tools"] = tools
     if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["tool_choice"] = _tool_choice(request.tool_choice, writer.dialect)
     # Without tools OpenAI refuses this field.
     if request.parallel_tool_calls is not None and (tools or writer.same_wire):
         body["parallel_tool_calls"] = request.parallel_tool_calls
@@ -267,7 +283,9 @@ def _tool(tool: Tool, keep_cache_control: bool) -> Json:
     return {"type": "function", "function": function, **mark}
 
 
-def _tool_choice(choice: ToolChoice) -> Any:
+def _tool_choice(choice: ToolChoice, dialect: Dialect) -> Any:
+    if choice.mode == "required":
+        return dialect.required_word
     return {"type": "function", "function": {"name": choice.name}} if choice.mode == "named" else choice.mode
 
 
@@ -291,3 +309,13 @@ def _put_back(messages: list[Json], inside: re.Match[str], value: Any) -> None:
         places = places[0].get("tool_calls", [])[int(inside[2]) :][:1]
     for place in places:
         place[inside[3]] = value
+
+
+def _adapt(body: Json, writer: _Writer) -> None:
+    """The server's own names, and none of the fields that it refuses."""
+    for name in writer.dialect.refused:
+        if body.pop(name, None) is not None:
+            writer.refuse(unsupported(f"{name!r}", name))
+    for name, other in writer.dialect.renamed.items():
+        if name in body:
+            body[other] = body.pop(name)

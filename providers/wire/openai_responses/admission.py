@@ -138,7 +138,8 @@ def _refuse_background(known: _Body) -> None:
     """A response made in the background is fetched later, past the books: its usage would never be seen."""
     if known.background and not known.drop_unsupported:
         raise Unsupported(
-            "'background': responses are answered while the client waits or streams. Leave it out.", param="$.background"
+            "'background': responses are answered while the client waits or streams. Leave it out.",
+            param="$.background",
         )
 
 

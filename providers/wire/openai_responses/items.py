@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from providers.errors import InvalidRequest, Unsupported
+from providers.errors import InvalidRequest
 from providers.unified import (
     FilePart,
     ImagePart,
@@ -57,8 +57,9 @@ def _decode(item: Json, path: str) -> tuple[Role, list[Part]]:
     kind = string(item.get("type")) or "message"
     if kind == "message":
         return _message(item, path)
-    if kind == "function_call_output" and not unknown(item, _OUTPUT_FIELDS):
-        return "tool", [_tool_result(item, path)]
+    result = _tool_result(item) if kind == "function_call_output" and not unknown(item, _OUTPUT_FIELDS) else None
+    if result is not None:
+        return "tool", [result]
     if kind.endswith(_ANSWERS):
         return "tool", [OpaquePart(wire=NAME, value=item)]
     return "assistant", decode_made(item)
@@ -77,15 +78,15 @@ def _message(item: Json, path: str) -> tuple[Role, list[Part]]:
     return role, decode_content(item.get("content"))
 
 
-def _tool_result(item: Json, path: str) -> ToolResultPart:
+def _tool_result(item: Json) -> ToolResultPart | None:
+    """None for an output that holds more than text, and images and files that are sent along."""
     parts: list[TextPart | ImagePart | FilePart] = []
     output = item.get("output")
     if isinstance(output, dict):
         output = msgspec.json.encode(output).decode()
-    for at, part in enumerate(decode_content(output)):
+    for part in decode_content(output):
         if not isinstance(part, TextPart | ImagePart | FilePart):
-            where = f"{path}.output[{at}]"
-            raise Unsupported(f"A tool's output holds text, images and files only, at {where!r}.", param=where)
+            return None
         parts.append(part)
     return ToolResultPart(id=string(item.get("call_id")), parts=tuple(parts))
 

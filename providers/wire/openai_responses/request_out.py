@@ -124,32 +124,21 @@ def _is_item(part: Part, role: str) -> bool:
 
 
 def _made(writer: _Writer, parts: tuple[Part, ...], path: str) -> Iterator[Json]:
-    """What the model made, as items; texts side by side are one message."""
-    said: list[Json] = []
+    """What the model made, as items: each text is a message of its own, as the models of this wire write them."""
     for at, part in enumerate(parts):
-        where = f"{path}.content[{at}]"
-        match part:
-            case TextPart():
-                said.append(_text(part, writer))
-                continue
-            case RefusalPart():
-                said.append({"type": "refusal", "refusal": part.text})
-                continue
-            case OpaquePart() if part.wire == NAME and not _is_item(part, "assistant"):
-                said.append(part.value)
-                continue
-        item = _made_item(writer, part, where)
+        item = _made_item(writer, part, f"{path}.content[{at}]")
         if item is not None:
-            if said:
-                yield _assistant(said)
-                said = []
             yield item
-    if said:
-        yield _assistant(said)
 
 
 def _made_item(writer: _Writer, part: Part, where: str) -> Json | None:
     match part:
+        case TextPart():
+            return _assistant(_text(part))
+        case RefusalPart():
+            return _assistant({"type": "refusal", "refusal": part.text})
+        case OpaquePart() if part.wire == NAME and not _is_item(part, "assistant"):
+            return _assistant(part.value)
         case ToolCallPart():
             return encode_call(part)
         case OpaquePart() if part.wire == NAME:
@@ -163,17 +152,17 @@ def _made_item(writer: _Writer, part: Part, where: str) -> Json | None:
     return None
 
 
-def _text(part: TextPart, writer: _Writer) -> Json:
+def _text(part: TextPart) -> Json:
     said = encode_output_text(part)
     if not said["annotations"]:
         del said["annotations"]
     return said
 
 
-def _assistant(content: list[Json]) -> Json:
-    if len(content) == 1 and content[0].keys() == {"type", "text"}:
-        return {"role": "assistant", "content": content[0]["text"]}
-    return {"type": "message", "role": "assistant", "content": content}
+def _assistant(content: Json) -> Json:
+    if content.keys() == {"type", "text"}:
+        return {"role": "assistant", "content": content["text"]}
+    return {"type": "message", "role": "assistant", "content": [content]}
 
 
 def _tool_output(writer: _Writer, result: ToolResultPart, param: str) -> Json:

@@ -6,7 +6,7 @@ the provider's own costs beside tokens stands outside the usage object: see `Dia
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -98,7 +98,7 @@ def _add_written(totals: dict[str, int | Decimal], counts: Counts, left: int) ->
 
 
 def _add_parts(
-    totals: dict[str, int | Decimal], counts: Counts, parts: dict[str, tuple[str, ...]], whole: int
+    totals: dict[str, int | Decimal], counts: Counts, parts: Mapping[str, tuple[str, ...]], whole: int
 ) -> None:
     left = whole
     for meter, path in parts.items():

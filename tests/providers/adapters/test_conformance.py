@@ -12,9 +12,11 @@ import pytest
 
 from providers import registry
 from providers.adapters.base import Adapter, Capabilities, HttpAdapter, ProviderConfig
+from providers.adapters.openai_compatible import OpenAICompatible
 from providers.errors import ModelNotFound, ProviderError, RateLimited
 from providers.http import Deadlines
 from providers.unified import Finished, Message, PartDelta, Request, Started, Stopped, TextPart
+from tests.providers.adapters.accounts import service_account
 from tests.upstream import Upstream
 
 
@@ -25,12 +27,20 @@ def adapter(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Adap
     built.close()
 
 
+# Where the fake upstream speaks a vendor's own way.
+BASE_PATHS = {"cohere": "", "gemini": "/v1beta", "mistral": "/mistral", "vertex": "/v1beta1"}
+
+
+def credential_for(name: str, upstream: Upstream) -> str:
+    return service_account(f"{upstream.url}/token") if name == "vertex" else "sk-planted-0123456789"
+
+
 def make_config(name: str, upstream: Upstream) -> ProviderConfig:
     return ProviderConfig(
         name=f"my-{name}",
         adapter=name,
-        base_url=f"{upstream.url}/v1",
-        credential="sk-planted-0123456789",
+        base_url=f"{upstream.url}{BASE_PATHS.get(name, '/v1')}",
+        credential=credential_for(name, upstream),
         allow_plain_http=True,
         allow_private_address=True,
         timeout_s=10,
@@ -114,6 +124,10 @@ def test_it_is_healthy(adapter: Adapter) -> None:
 
 
 def test_it_knows_its_models(adapter: Adapter) -> None:
+    if isinstance(adapter, OpenAICompatible) and not adapter.models_path:
+        # A server without a list: nothing can be said against a name.
+        assert (adapter.list_models(), adapter.validate_model("no-such-model")) == ((), True)
+        return
     assert model_of(adapter) in adapter.list_models()
     assert adapter.validate_model(model_of(adapter))
     assert not adapter.validate_model("no-such-model")
@@ -144,4 +158,6 @@ def test_an_unknown_model_is_not_found(adapter: Adapter) -> None:
 
 
 def test_a_configuration_does_not_show_its_credential(adapter: Adapter) -> None:
-    assert "sk-planted" not in f"{adapter.config!r} {adapter.config} {[adapter.config]}"
+    shown = f"{adapter.config!r} {adapter.config} {[adapter.config]}"
+    assert "sk-planted" not in shown
+    assert "PRIVATE KEY" not in shown

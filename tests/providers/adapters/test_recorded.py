@@ -15,7 +15,7 @@ from tests.upstream import Upstream
 from tests.upstream.recorded import body_of, load, reply_from
 
 RECORDINGS = Path(__file__).resolve().parents[4] / "shared" / "recordings" / "exchanges.jsonl"
-ADAPTER_OF_API = {"chat": "openai_compatible", "anthropic.messages": "anthropic"}
+ADAPTER_OF_API = {"chat": "openai_compatible", "anthropic.messages": "anthropic", "gemini.generate": "gemini"}
 
 
 @cache

@@ -1,0 +1,22 @@
+"""Google's Gemini API, with a key. https://ai.google.dev/api"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from providers.adapters.base import ProviderConfig, required_credential
+from providers.adapters.google import Google
+from providers.wire import gemini_embed
+from providers.wire.base import Operation, Wire
+
+
+class Gemini(Google):
+    """No settings of its own."""
+
+    wires: Mapping[Operation, Wire] = {"embeddings": gemini_embed.BATCH}
+    methods: ClassVar[Mapping[Operation, str]] = {"chat": "generateContent", "embeddings": "batchEmbedContents"}
+    base_url = "https://generativelanguage.googleapis.com/v1beta"
+
+    def headers(self, config: ProviderConfig) -> dict[str, str]:
+        return {"x-goog-api-key": required_credential(config)}
