@@ -85,7 +85,7 @@ def drop(*, month: date, now: datetime, path: Path | None = None) -> ArchivedMon
 
 
 def compare(*, month: date, path: Path) -> int:
-    """Read the file and the table side by side; returns how many calls both hold. ArchiveError at the first difference."""
+    """How many calls the file and the table both hold, read side by side; ArchiveError at the first difference."""
     calls = 0
     table, file = _table_rows(month), _file_rows(path)
     for stored in table:
@@ -161,7 +161,8 @@ def _table_rows(month: date) -> Iterator[tuple[Any, ...]]:
     with connection.chunked_cursor() as cursor:
         cursor.execute(query, [ids.floor(start), ids.floor(end)])
         while rows := cursor.fetchmany(_CHUNK):
-            yield from (tuple(bytes(value) if isinstance(value, memoryview) else value for value in row) for row in rows)
+            for row in rows:
+                yield tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
 
 
 def _file_rows(path: Path) -> Iterator[tuple[Any, ...]]:
@@ -190,7 +191,8 @@ def _write(month: date, path: Path) -> None:
     with path.open("wb") as out:
         with pq.ParquetWriter(out, schema, compression="zstd") as writer:
             while chunk := [row for row, _ in zip(rows, range(_CHUNK), strict=False)]:
-                arrays = [pa.array(values, kind) for values, kind in zip(zip(*chunk, strict=True), schema.types, strict=True)]
+                columns = zip(zip(*chunk, strict=True), schema.types, strict=True)
+                arrays = [pa.array(values, kind) for values, kind in columns]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
         out.flush()
         os.fsync(out.fileno())

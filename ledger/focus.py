@@ -34,14 +34,14 @@ PER_MILLION = Decimal(1_000_000)
 COLUMNS: dict[str, str] = {
     "BilledCost": "money", "BillingAccountId": "text", "BillingAccountName": "text", "BillingCurrency": "text",
     "BillingPeriodEnd": "instant", "BillingPeriodStart": "instant", "ChargeCategory": "text", "ChargeClass": "text",
-    "ChargeDescription": "text", "ChargeFrequency": "text", "ChargePeriodEnd": "instant", "ChargePeriodStart": "instant",
-    "ConsumedQuantity": "number", "ConsumedUnit": "text", "ContractedCost": "money", "ContractedUnitPrice": "number",
-    "EffectiveCost": "money", "InvoiceIssuerName": "text", "ListCost": "money", "ListUnitPrice": "number",
-    "PricingCategory": "text", "PricingQuantity": "number", "PricingUnit": "text", "ProviderName": "text",
-    "PublisherName": "text", "ResourceId": "text", "ResourceName": "text", "ServiceCategory": "text",
-    "ServiceName": "text", "SkuId": "text", "SkuMeter": "text", "SkuPriceDetails": "text", "SkuPriceId": "text",
-    "SubAccountId": "text", "SubAccountName": "text", "Tags": "text", "x_AdjustmentReason": "text", "x_Calls": "count",
-    "x_PriceSheetId": "count",
+    "ChargeDescription": "text", "ChargeFrequency": "text", "ChargePeriodEnd": "instant",
+    "ChargePeriodStart": "instant", "ConsumedQuantity": "number", "ConsumedUnit": "text", "ContractedCost": "money",
+    "ContractedUnitPrice": "number", "EffectiveCost": "money", "InvoiceIssuerName": "text", "ListCost": "money",
+    "ListUnitPrice": "number", "PricingCategory": "text", "PricingQuantity": "number", "PricingUnit": "text",
+    "ProviderName": "text", "PublisherName": "text", "ResourceId": "text", "ResourceName": "text",
+    "ServiceCategory": "text", "ServiceName": "text", "SkuId": "text", "SkuMeter": "text",
+    "SkuPriceDetails": "text", "SkuPriceId": "text", "SubAccountId": "text", "SubAccountName": "text",
+    "Tags": "text", "x_AdjustmentReason": "text", "x_Calls": "count", "x_PriceSheetId": "count",
 }  # fmt: skip
 UNPRICED_COLUMNS: dict[str, str] = {
     "ChargePeriodStart": "instant", "ProviderName": "text", "Model": "text", "ResourceId": "text", "UserName": "text",
@@ -126,8 +126,9 @@ class Export:
         for (day, place, reason), each in sorted(self.unpriced.items(), key=lambda item: str(item[0])):
             names = self._names.of(place)
             yield {
-                "ChargePeriodStart": _midnight(day), "ProviderName": names.provider.name, "Model": names.model.upstream_name,
-                "ResourceId": names.key.public_id, "UserName": names.user.name, "Reason": reason, "Calls": each.calls,
+                "ChargePeriodStart": _midnight(day), "ProviderName": names.provider.name,
+                "Model": names.model.upstream_name, "ResourceId": names.key.public_id, "UserName": names.user.name,
+                "Reason": reason, "Calls": each.calls,
                 "Meters": json.dumps({meter: format_short(Decimal(n)) for meter, n in sorted(each.meters.items())}),
             }  # fmt: skip
 

@@ -92,6 +92,7 @@ def _itemised(row: tuple[Any, ...], sheets: PriceBook) -> ItemisedCall:
         rating = rate(sheet=sheets.sheet(sheet_id), meters=meters, input_total=input_total, conditions=at)
     return ItemisedCall(
         id=call_id, key_id=key_id, user_id=user_id, team_id=team_id, model_id=model_id, provider_id=provider_id,
-        served_name=served_name, meters=meters, input_total=input_total, conditions=at, sheet_id=sheet_id, cost_usd=cost_usd, unpriced_reason=unpriced_reason,
-        counted_usd=counted_usd, lines=rating.lines if rating.cost_usd == cost_usd else (),
+        served_name=served_name, meters=meters, input_total=input_total, conditions=at, sheet_id=sheet_id,
+        cost_usd=cost_usd, unpriced_reason=unpriced_reason, counted_usd=counted_usd,
+        lines=rating.lines if rating.cost_usd == cost_usd else (),
     )  # fmt: skip

@@ -46,7 +46,9 @@ def partitions(*, count: bool = False) -> list[Partition]:
     with connection.cursor() as cursor:
         cursor.execute(_PARTITIONS)
         found = [(name, int(size), int(estimate)) for name, size, estimate in cursor.fetchall()]
-    listed = [_partition(name, size, _count(name) if count else estimate, count, archived) for name, size, estimate in found]
+    listed = [
+        _partition(name, size, _count(name) if count else estimate, count, archived) for name, size, estimate in found
+    ]
     present = {each.month for each in listed}
     gone = [row for row in archived.values() if row.month not in present]
     return listed + [

@@ -14,6 +14,7 @@ from django.db.models import Sum
 from msgspec import Struct
 
 from ledger.models import DailySpend
+from ledger.money import format_short
 from ledger.rating import Conditions, Rate, Sheet, rate
 
 DAYS = 30
@@ -53,3 +54,9 @@ def _cost(usage: Mapping[str, int], rates: Iterable[Rate], at: datetime) -> Deci
     # Fees per request would be counted once for all of them: left out of both.
     plain = tuple(each for each in rates if each.meter != "requests")
     return rate(sheet=Sheet(rates=plain), meters=usage, input_total=0, conditions=Conditions(at=at)).cost_usd
+
+
+def said(found: Preview) -> str:
+    """"last 30 days: 12.5 -> 10 USD"."""
+    old, new = ("no price" if usd is None else format_short(usd) for usd in (found.old_usd, found.new_usd))
+    return f"last {DAYS} days: {old} -> {new} USD"

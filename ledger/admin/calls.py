@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from ledger.admin.filters import DayFilter, KeyFilter, ModelFilter, UserFilter
+from ledger.admin.filters import DayFilter, KeyFilter, ModelFilter, StatedFilter, UserFilter
 from ledger.admin.paging import CappedPaginator
 from ledger.call_reader import explained
 from ledger.models import Adjustment, Batch, Call, Hold, Writer
@@ -25,7 +25,7 @@ from providers.admin_base import ReadOnlyAdmin, exact, link, number, table
 class CallAdmin(ReadOnlyAdmin):
     paginator = CappedPaginator
     list_display = ["id", "started", "who", "model", "outcome", "input", "output", "cost", "ms"]
-    list_filter = [DayFilter, "outcome", UserFilter, KeyFilter, ModelFilter]
+    list_filter = [DayFilter, "outcome", UserFilter, KeyFilter, ModelFilter, StatedFilter]
     search_fields = ["id"]
     search_help_text = "A call id, a request id or the provider's request id, exactly."
     ordering = ["-id"]

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from ledger import ids, reports
+from ledger import ids, reports, stated_costs
 from ledger.models import DailySpend
 
 _RECENT_DAYS = 35
@@ -91,6 +91,20 @@ def _day(text: str) -> datetime | None:
     except ValueError:
         return None
     return day if 1970 <= day.year < 9999 else None
+
+
+class StatedFilter(SimpleListFilter):
+    """Calls whose provider states another cost than the price sheet gives."""
+
+    title, parameter_name = "provider's own cost", "stated"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [("differs", "differs from ours"), ("any", "is stated")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "differs":
+            return queryset.filter(stated_costs.differs())
+        return queryset.filter(stated_cost_usd__isnull=False) if self.value() == "any" else queryset
 
 
 class SheetModelFilter(SimpleListFilter):

@@ -14,6 +14,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddIndex(
+            model_name='call',
+            index=models.Index(condition=models.Q(('stated_cost_usd__isnull', False)), fields=['-id'], name='call_stated'),
+        ),
         migrations.CreateModel(
             name='RerateRun',
             fields=[

@@ -190,6 +190,7 @@ class Call(models.Model):
             models.Index(fields=["key", "-id"], name="call_key"),
             models.Index(fields=["upstream_request_id"], condition=~Q(upstream_request_id=""), name="call_upstream"),
             models.Index(fields=["-id"], condition=Q(cost_usd__isnull=True), name="call_unpriced"),
+            models.Index(fields=["-id"], condition=Q(stated_cost_usd__isnull=False), name="call_stated"),
         ]
         constraints = [
             models.CheckConstraint(

@@ -101,8 +101,8 @@ def key_words(words: Iterable[str]) -> dict[str, int]:
 def _adjustments(start: datetime, end: datetime, provider_id: int) -> Iterator[_Adjustment]:
     with connection.chunked_cursor() as cursor:
         cursor.execute(_ADJUSTMENTS, [ids.floor(start), ids.floor(end), provider_id])
-        for *values, details in cursor:
-            yield _Adjustment(*values, msgspec.json.decode(details))
+        for row in cursor:
+            yield _Adjustment._make((*row[:-1], msgspec.json.decode(row[-1])))
 
 
 def _as_it_stands(call: ItemisedCall, adjustments: list[_Adjustment], sheets: PriceBook) -> OurCall:

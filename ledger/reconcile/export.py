@@ -25,12 +25,12 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
 
     def __str__(self) -> str:
-        place = f"row {self.row}, {self.field}" if self.row and self.field else f"row {self.row}" if self.row else self.field
+        place = ", ".join(filter(None, (f"row {self.row}" if self.row else "", self.field)))
         return f"{place}: {self.message}" if place else self.message
 
 
 class ExportError(ValueError):
-    """An export that cannot be read; nothing of it was used. `problems` says where, the first of them in the message."""
+    """An export that cannot be read; nothing of it was used. `problems` says where, the message the first of them."""
 
     def __init__(self, problems: list[Problem], *, file: str = "") -> None:
         self.problems = problems

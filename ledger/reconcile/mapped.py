@@ -76,7 +76,9 @@ def parse_mapping(text: str | bytes | Mapping[str, Any]) -> ColumnMapping:
     return found
 
 
-def mapped_csv(rows: Iterable[Mapping[str, str]], *, header: Iterable[str], mapping: ColumnMapping, now: datetime) -> Export:
+def mapped_csv(
+    rows: Iterable[Mapping[str, str]], *, header: Iterable[str], mapping: ColumnMapping, now: datetime
+) -> Export:
     """A CSV read by `mapping`. Raises ExportError for columns that are not there and for every bad field."""
     known = set(header)
     missing = [name for name in _COLUMNS if getattr(mapping, name) and getattr(mapping, name) not in known]
@@ -85,7 +87,8 @@ def mapped_csv(rows: Iterable[Mapping[str, str]], *, header: Iterable[str], mapp
             [Problem(1, getattr(mapping, name), f"there is no such column (mapped as {name!r})") for name in missing]
         )
     problems: list[Problem] = []
-    lines = [line for number, fields in enumerate(rows, 2) for line in _lines(Row(number, fields, problems), mapping, now)]
+    numbered = [Row(number, fields, problems) for number, fields in enumerate(rows, start=2)]
+    lines = [line for row in numbered for line in _lines(row, mapping, now)]
     if problems:
         raise ExportError(problems)
     return Export(format="CSV by mapping", lines=tuple(lines), days=_days(lines, mapping, now))
@@ -96,7 +99,9 @@ def _lines(row: Row, mapping: ColumnMapping, now: datetime) -> list[Line]:
     if moment is None or not closed_day(row, mapping.day, moment.date(), now=now):
         return []
     quantity = row.count(mapping.quantity) if mapping.quantity else None
-    amount = row.usd(mapping.amount, currency=mapping.currency, per_usd=mapping.amount_per_usd) if mapping.amount else None
+    amount = None
+    if mapping.amount:
+        amount = row.usd(mapping.amount, currency=mapping.currency, per_usd=mapping.amount_per_usd)
     if quantity is None and amount is None:
         return []
     model, meter = row.text(mapping.model) if mapping.model else "", row.text(mapping.meter) if mapping.meter else ""

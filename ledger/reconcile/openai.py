@@ -36,7 +36,7 @@ _TOOLS = {
 _PREFIX = re.compile(r"^[\w ]+\|\s*")
 _CREDIT_WORDS = re.compile(r"\b(credit|discount|refund|grant|promotion|tax)s?\b", re.IGNORECASE)
 
-# Each of our meters -> the fields that say it, the first present one; and what is taken off where only wholes are given.
+# Each of our meters -> the fields that say it; the first that is there.
 _PARTS = {
     "cache_read": ("input_cached_text_tokens", "input_cached_tokens"),
     "input_audio": ("input_audio_tokens",),
@@ -72,9 +72,9 @@ def line_item(words: str) -> tuple[str, str | None]:
     """(model, meter) of "gpt-4o-2024-08-06, cached input"; meter '' when not said, None when it is no word we know."""
     head, comma, rest = _PREFIX.sub("", words.strip()).partition(",")
     if not comma:
-        for tool, meter in _TOOLS.items():
-            if tool in words.lower():
-                return "", meter
+        tool = next((meter for name, meter in _TOOLS.items() if name in words.lower()), None)
+        if tool is not None:
+            return "", tool
         return ("", "") if not words else ("", None)
     model, _, modality = head.strip().partition(" ")
     direction = rest.partition(",")[0].strip().lower().replace("_", " ")
@@ -119,7 +119,7 @@ def _usage(row: Row, day: date) -> list[Line]:
 
 def _quantities(row: Row) -> dict[str, Decimal]:
     """Disjoint meters: the whole input holds what was read from the cache and what was written to it."""
-    found = {meter: next((n for n in map(row.count, fields) if n is not None), Decimal(0)) for meter, fields in _PARTS.items()}
+    found = {meter: _first(row, fields) for meter, fields in _PARTS.items()}
     text = row.count("input_text_tokens")
     written = row.count("input_cache_write_tokens") or Decimal(0)
     whole = row.count("input_tokens") or Decimal(0)
@@ -131,6 +131,10 @@ def _quantities(row: Row) -> dict[str, Decimal]:
     if found["input"] < 0:
         row.refuse("input_cached_tokens", f"{cached} cached of {whole} input tokens")
     return found
+
+
+def _first(row: Row, fields: Iterable[str]) -> Decimal:
+    return next((count for count in map(row.count, fields) if count is not None), Decimal(0))
 
 
 def _accounts(row: Row) -> tuple[str, ...]:

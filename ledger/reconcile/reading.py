@@ -15,7 +15,9 @@ from ledger.reconcile.export import Export, ExportError, Line, Problem, parse_js
 from ledger.reconcile.mapped import mapped_csv, parse_mapping
 
 MAX_BYTES = 64 * 1024 * 1024
-_KNOWN = "OpenAI costs or completions usage (JSON, CSV), Anthropic cost_report or usage_report (JSON), or a CSV with a mapping"
+_KNOWN = (
+    "OpenAI costs or completions usage (JSON, CSV), Anthropic cost_report or usage_report (JSON), any CSV by a mapping"
+)
 Reader = Callable[..., Export]
 _JSON_OBJECTS: Mapping[str, Reader] = {openai.COSTS_OBJECT: openai.costs_json, openai.USAGE_OBJECT: openai.usage_json}
 
@@ -96,7 +98,8 @@ def _read_csv(content: bytes, *, now: datetime, mapping: Any) -> Export:
             return reader(table, now=now)
     if set(header) == openai.EMPTY_CSV:
         return openai.costs_csv(table, now=now)
-    raise ExportError([Problem(1, "", f"the columns {', '.join(header[:12])} are of no export known here; known: {_KNOWN}")])
+    named = ", ".join(header[:12])
+    raise ExportError([Problem(1, "", f"the columns {named} are of no export known here; known: {_KNOWN}")])
 
 
 def _whole(rows: Iterable[list[str]], width: int) -> list[list[str]]:

@@ -4,7 +4,7 @@
 (rollups, windows, holds), `chain` (hashes, anchors), `costs`, `guards` (triggers, functions, constraints, grants).
 """
 
-from ledger.verify.run import CHECKS, verify
+from ledger.verify.run import CHECKS, differences, verify
 from ledger.verify.scope import EVERYTHING, Difference, Progress, Scope, month, since
 
-__all__ = ["CHECKS", "EVERYTHING", "Difference", "Progress", "Scope", "month", "since", "verify"]
+__all__ = ["CHECKS", "EVERYTHING", "Difference", "Progress", "Scope", "differences", "month", "since", "verify"]

@@ -24,7 +24,7 @@ SELECT w.id, w.batches, 'is not the last of its writer''s row'
 ORDER BY 1, 2
 """
 # Within a part of the books, a batch that the part's edge cuts shows fewer calls than it has: it is left to the whole.
-# Of a batch that was dropped with its month all calls are in the archive; of one cut by a month's end the rows are kept.
+# Of a batch that was dropped whole all calls are in the archive; of one cut by a month's end the rows are kept.
 _HASHES = """
 WITH here AS (
   SELECT c.writer_id, c.batch_seq AS seq, c.position, ledger_call_bytes(c.*) AS bytes

@@ -70,6 +70,12 @@ def verify(*, scope: Scope = EVERYTHING, jobs: int = 1, report: Report | None = 
     return [Difference(piece.check, line) for piece in work for line in state.found[piece.place]]
 
 
+def differences(scope: Scope = EVERYTHING) -> list[Difference]:
+    """As `verify`, inside the transaction that the caller has open: it sees what that has not committed yet."""
+    work = _work(scope, jobs=1)
+    return [Difference(piece.check, line) for piece in work for line in CHECKS[piece.check][0](piece.scope)]
+
+
 def _begin(snapshot: str | None = None) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

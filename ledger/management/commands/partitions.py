@@ -20,9 +20,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--create", type=int, metavar="N", help="Make this month's partition and the next N.")
-        what.add_argument("--archive", metavar="YYYY-MM", help="Verify the month and write its calls to a Parquet file.")
+        what.add_argument("--archive", metavar="YYYY-MM", help="Verify the month, write its calls to Parquet.")
         what.add_argument("--drop", metavar="YYYY-MM", help="Drop an archived month; its sums stay.")
-        parser.add_argument("--dir", metavar="FOLDER", help="Where archives go. Default: archive/ in the var directory.")
+        parser.add_argument("--dir", metavar="FOLDER", help="Where archives go; archive/ in the var directory.")
         parser.add_argument("--file", metavar="FILE", help="For --drop: the archived file, if it was moved.")
         parser.add_argument("--count", action="store_true", help="Count rows exactly, which reads every partition.")
 

@@ -7,7 +7,6 @@ in the unified types it is a mark on that part.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable
 from typing import Any
@@ -109,7 +108,7 @@ def _read_image(value: Any) -> Part | None:
     match value:
         case {"format": str(word), "source": {"bytes": str(data), **rest}, **more} if not rest and not more:
             return ImagePart(data=data, media_type=f"image/{word}")
-        case {"format": str(word), "source": {"s3Location": {"uri": str(uri), **rest}}, **more} if not rest and not more:
+        case {"format": str(word), "source": {"s3Location": {"uri": str(uri), **rest}}, **more} if not (rest or more):
             return ImagePart(url=uri, media_type=f"image/{word}")
     return None
 
@@ -265,11 +264,3 @@ def tool_input(arguments: str) -> Json | msgspec.Raw:
     except (ValueError, RecursionError):
         return {"INVALID_JSON": arguments}
     return msgspec.Raw(text)
-
-
-def is_base64(data: str) -> bool:
-    try:
-        base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True

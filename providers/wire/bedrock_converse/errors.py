@@ -37,7 +37,10 @@ _Kind = type[ProviderError]
 _WORDS: tuple[tuple[re.Pattern[str], _Kind], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
-        (r"security token .*(expired|invalid)|api key .*(expired|invalid)|signature .*does not match", InvalidCredential),
+        (
+            r"security token .*(expired|invalid)|api key .*(expired|invalid)|signature .*does not match",
+            InvalidCredential,
+        ),
         (r"too many tokens per day|daily (token|request)s? (limit|quota)", QuotaExhausted),
         (
             r"input is too long|prompt is too long|too many (input )?tokens|exceeds? the (model'?s )?(maximum )?context"

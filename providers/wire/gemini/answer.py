@@ -65,9 +65,9 @@ def read_usage(body: bytes) -> tuple[Usage, str]:
 def decode_answer(body: bytes) -> Answer:
     """The unified answer. Raises MalformedAnswer, ContentRefused for a prompt that was blocked, or the error inside."""
     value = answer_object(body)
+    refused(value)
     candidates = value.get("candidates")
     if not isinstance(candidates, list):
-        refused(value)
         raise MalformedAnswer("The provider's answer has no candidates.")
     response_id = string(value.get("responseId"))
     return Answer(
