@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from providers.admin_base import CheckboxWidget, DeskAdmin, DeskForm, DeskInline, PasswordWidget, SelectWidget
-from providers.models import Alias, Model, Provider
+from providers.models import Alias, Model, Provider, Route, RouteTarget
 from providers.registry import names
 from providers.validation import provider_faults
 
@@ -85,28 +85,39 @@ class ProviderAdmin(DeskAdmin):
         return "set" if is_set else "not set"
 
 
-class AliasForm(DeskForm):
+class PublicNameForm(DeskForm):
+    """A form whose `name` clients may ask for: models, aliases and routes share one name space."""
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        for kind, what in ((Model, "a model"), (Alias, "an alias"), (Route, "a route")):
+            if kind is not self._meta.model and kind.objects.filter(name=name).exists():
+                raise forms.ValidationError(f"{name!r} is the name of {what}.")
+        return name
+
+
+class AliasForm(PublicNameForm):
     class Meta:
         model = Alias
         fields = ["name", "model"]
 
-    def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        if Model.objects.filter(name=name).exists():
-            raise forms.ValidationError(f"{name!r} is the name of a model.")
-        return name
 
-
-class ModelForm(DeskForm):
+class ModelForm(PublicNameForm):
     class Meta:
         model = Model
         fields = "__all__"
 
-    def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        if Alias.objects.filter(name=name).exists():
-            raise forms.ValidationError(f"{name!r} is an alias of another model.")
-        return name
+
+class RouteForm(PublicNameForm):
+    class Meta:
+        model = Route
+        fields = "__all__"
+
+
+class RouteTargetInline(DeskInline):
+    model = RouteTarget
+    autocomplete_fields = ["model"]
+    extra = 1
 
 
 class AliasInline(DeskInline):
@@ -135,3 +146,12 @@ class AliasAdmin(DeskAdmin):
     search_fields = ["name", "model__name"]
     autocomplete_fields = ["model"]
     list_select_related = ["model"]
+
+
+@admin.register(Route)
+class RouteAdmin(DeskAdmin):
+    form = RouteForm
+    list_display = ["name", "strategy", "enabled"]
+    list_filter = ["strategy", "enabled"]
+    search_fields = ["name", "targets__model__name"]
+    inlines = [RouteTargetInline]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from providers.adapters.anthropic import Anthropic
 from providers.adapters.azure import Azure
 from providers.adapters.base import Adapter, ProviderConfig
+from providers.adapters.bedrock import Bedrock
 from providers.adapters.cohere import Cohere
 from providers.adapters.gemini import Gemini
 from providers.adapters.mistral import Mistral
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ADAPTERS: dict[str, Callable[[ProviderConfig], Adapter]] = {
     "anthropic": Anthropic,
     "azure": Azure,
+    "bedrock": Bedrock,
     "cohere": Cohere,
     "gemini": Gemini,
     "mistral": Mistral,

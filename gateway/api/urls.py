@@ -8,6 +8,7 @@ from rest_framework.permissions import AllowAny
 
 from gateway import metrics
 from gateway.api.calls import CallListView, CallView
+from gateway.api.focus import FocusView
 from gateway.api.health import healthz, readyz
 from gateway.api.limits import LimitsView
 from gateway.api.prices import ComparePricesView, EstimateView, PricesView
@@ -20,6 +21,7 @@ urlpatterns = [
     path("api/spend/", SpendView.as_view(), name="api-spend"),
     path("api/calls/", CallListView.as_view(), name="api-calls"),
     path("api/calls/<uuid:call_id>/", CallView.as_view(), name="api-call"),
+    path("api/focus/", FocusView.as_view(), name="api-focus"),
     path("api/limits/", LimitsView.as_view(), name="api-limits"),
     path("api/prices/", PricesView.as_view(), name="api-prices"),
     path("api/prices/compare/", ComparePricesView.as_view(), name="api-prices-compare"),

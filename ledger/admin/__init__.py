@@ -1,5 +1,5 @@
 """The ledger's pages in the admin; Django finds them through this package."""
 
-from ledger.admin import accounts, calls, history, keys, limits, models, prices, spend
+from ledger.admin import accounts, calls, history, keys, limits, models, partitions, prices, reconcile, spend
 
-__all__ = ["accounts", "calls", "history", "keys", "limits", "models", "prices", "spend"]
+__all__ = ["accounts", "calls", "history", "keys", "limits", "models", "partitions", "prices", "reconcile", "spend"]

@@ -172,7 +172,7 @@ def test_a_name_taken_by_an_alias_is_refused_for_a_model(admin_page: Client) -> 
 
     answer = admin_page.post(reverse("admin:providers_model_add"), form)
 
-    assert "is an alias of another model" in answer.content.decode()
+    assert "is the name of an alias" in answer.content.decode()
     assert Model.objects.count() == 1
 
 

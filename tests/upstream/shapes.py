@@ -1,8 +1,9 @@
 """The answers of the fake provider, in the shape of the wire that was asked, chosen by the model's name.
 
 `POST /v1/chat/completions`, `/v1/messages` and `/v1/embeddings`, `GET /v1/models` and `/v1/models/NAME`; the same in
-Google's way (`/v1beta/models/NAME:generateContent`, also behind Vertex's prefix, with `POST /token` before) and in
-Azure's (`/openai/deployments/NAME/chat/completions`, where a name that is not fake is no deployment). Any model answers with WORDS, as many as the request's own cap allows, and bills a token a word, and a token for each 4 bytes of
+Google's way (`/v1beta/models/NAME:generateContent`, also behind Vertex's prefix, with `POST /token` before it) and in
+Azure's (`/openai/deployments/NAME/chat/completions`, where a name that is not fake is no deployment). Any model
+answers with WORDS, as many as the request's own cap allows, and bills a token a word, and a token for each 4 bytes of
 the request's body as input. These names behave otherwise:
 
 | model | does |
@@ -227,6 +228,8 @@ def _kept_frames(asked: Asked) -> Iterator[bytes]:
 
 def _models(path: str) -> Reply:
     """The list of models or one of them, under whichever prefix: in Google's words where its names are in the path."""
+    if path.startswith(("/foundation-models", "/inference-profiles")):
+        return _bedrock_models(path)
     before, _, name = path.partition("?")[0].partition("/models")
     name = name.strip("/")
     if name and name not in MODELS:
@@ -239,6 +242,17 @@ def _models(path: str) -> Reply:
     page = {"object": "list", "data": entries, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]}
     page["models"] = [{"name": model} for model in MODELS]  # Cohere's words
     return answer(body=msgspec.json.encode(entries[MODELS.index(name)] if name else page))
+
+
+def _bedrock_models(path: str) -> Reply:
+    """Bedrock's models, and its inference profiles, of which it has none."""
+    kind, _, name = path.partition("?")[0].strip("/").partition("/")
+    known = MODELS if kind == "foundation-models" else ()
+    if name and name not in known:
+        return answer(status=404, body=b'{"message": "The model or profile does not exist"}')
+    models = [{"modelId": model} for model in known]
+    page = {"modelDetails": {"modelId": name}} if name else {"modelSummaries": models, "inferenceProfileSummaries": []}
+    return answer(body=msgspec.json.encode(page))
 
 
 _HUGE_PIECE = b" " * (1024 * 1024)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import msgspec
+
+from providers.eventstream import encode_event
 
 if TYPE_CHECKING:
     from tests.upstream.shapes import Asked
@@ -312,6 +315,129 @@ class Predict(Generate):
         return msgspec.json.encode({"predictions": [{"embeddings": embeddings}]})
 
 
+class Converse(Shape):
+    """Bedrock's Converse and ConverseStream."""
+
+    def model(self, body: dict[str, Any], path: str) -> str:
+        return unquote(_BEDROCK.search(path)[1])  # type: ignore[index]  # the path chose this shape
+
+    def streams(self, body: dict[str, Any], path: str) -> bool:
+        return path.endswith("/converse-stream")
+
+    def cap(self, body: dict[str, Any]) -> int | None:
+        return (body.get("inferenceConfig") or {}).get("maxTokens")
+
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        total = input_tokens + output_tokens
+        return {"inputTokens": input_tokens, "outputTokens": output_tokens, "totalTokens": total}
+
+    def whole(self, asked: Asked) -> bytes:
+        message = {"role": "assistant", "content": [{"text": " ".join(asked.words)}]}
+        answer = {"output": {"message": message}, "stopReason": _stop_reason(asked), "metrics": {"latencyMs": 1}}
+        counts = asked.counts()
+        return msgspec.json.encode(answer if counts is None else answer | {"usage": counts})
+
+    def opening(self, asked: Asked) -> Iterator[bytes]:
+        yield _bedrock_frame("messageStart", {"role": "assistant"})
+
+    def word(self, asked: Asked, index: int) -> bytes:
+        delta = {"text": (" " if index else "") + asked.words[index]}
+        return _bedrock_frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": delta, "p": "abc"})
+
+    def finish(self, asked: Asked) -> Iterator[bytes]:
+        yield _bedrock_frame("contentBlockStop", {"contentBlockIndex": 0})
+        yield _bedrock_frame("messageStop", {"stopReason": _stop_reason(asked)})
+
+    def closing(self, asked: Asked) -> Iterator[bytes]:
+        counts = asked.counts()
+        told = {"metrics": {"latencyMs": 1}}
+        yield _bedrock_frame("metadata", told if counts is None else told | {"usage": counts})
+
+    def error(self, status: int, message: str) -> bytes:
+        return msgspec.json.encode({"message": message})
+
+
+class Invoke(Converse):
+    """Bedrock's InvokeModel, for Titan's embeddings."""
+
+    def whole(self, asked: Asked) -> bytes:
+        return msgspec.json.encode({"embedding": [0.5, -0.25, 0.125], "inputTextTokenCount": asked.input_tokens})
+
+
+class Responses(Shape):
+    """OpenAI's responses."""
+
+    def cap(self, body: dict[str, Any]) -> int | None:
+        return body.get("max_output_tokens")
+
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        return {
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens,
+        }
+
+    def whole(self, asked: Asked) -> bytes:
+        return msgspec.json.encode(self._ended(asked))
+
+    def opening(self, asked: Asked) -> Iterator[bytes]:
+        yield _told("response.created", response=self._begun(asked))
+        yield _told("response.output_item.added", output_index=0, item=_written(asked, "", "in_progress"))
+        part = {"type": "output_text", "text": "", "annotations": []}
+        yield _told("response.content_part.added", **_PLACE, part=part)
+
+    def word(self, asked: Asked, index: int) -> bytes:
+        delta = (" " if index else "") + asked.words[index]
+        return _told("response.output_text.delta", **_PLACE, delta=delta, logprobs=[])
+
+    def finish(self, asked: Asked) -> Iterator[bytes]:
+        item = _written(asked, " ".join(asked.words), "completed")
+        yield _told("response.output_item.done", output_index=0, item=item)
+
+    def closing(self, asked: Asked) -> Iterator[bytes]:
+        ended = self._ended(asked)
+        yield _told(f"response.{ended['status']}", response=ended)
+
+    def _begun(self, asked: Asked) -> dict[str, Any]:
+        return {
+            "id": f"resp_{asked.request_id}",
+            "object": "response",
+            "created_at": 1,
+            "status": "in_progress",
+            "model": asked.model,
+            "output": [],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": None,
+        }
+
+    def _ended(self, asked: Asked) -> dict[str, Any]:
+        status = "incomplete" if asked.capped else "completed"
+        return self._begun(asked) | {
+            "status": status,
+            "incomplete_details": {"reason": "max_output_tokens"} if asked.capped else None,
+            "output": [_written(asked, " ".join(asked.words), status)],
+            "usage": asked.counts(),
+        }
+
+
+_PLACE = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
+
+
+def _told(event: str, **said: Any) -> bytes:
+    return _frame({"type": event, "sequence_number": 0, **said}, event=event)
+
+
+def _written(asked: Asked, text: str, status: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}] if text else []
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": content}
+
+
+def _bedrock_frame(event: str, value: dict[str, Any]) -> bytes:
+    return encode_event(event=event, data=msgspec.json.encode(value))
+
+
 def _generated(asked: Asked, text: str, *, finish: bool = False) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
     if finish:
@@ -339,6 +465,7 @@ CHAT = Chat()
 BY_PATH: dict[str, Shape] = {
     "/v1/chat/completions": CHAT,
     "/v1/messages": Messages(),
+    "/v1/responses": Responses(),
     "/v1/embeddings": Embeddings(),
     "/v1/v1/embeddings": Embeddings(),
     "/mistral/chat/completions": Unasked(),
@@ -356,6 +483,8 @@ _GOOGLE: dict[str, Shape] = {
     "predict": Predict(),
 }
 _GOOGLE_METHOD = re.compile(r"/models/([^/:?]+):(\w+)")
+_BEDROCK = re.compile(r"/model/([^/]+)/([\w-]+)$")
+_AMAZON: dict[str, Shape] = {"converse": Converse(), "converse-stream": Converse(), "invoke": Invoke()}
 _DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+/(.+)")
 # What stands before "/models" -> the field of a page that holds them, and what stands before each name.
 GOOGLE_PREFIXES = {"/v1beta": ("models", ""), "/v1beta1/publishers/google": ("publisherModels", "publishers/google/")}
@@ -367,4 +496,7 @@ def shape_of(path: str) -> Shape | None:
     google, deployment = _GOOGLE_METHOD.search(plain), _DEPLOYMENT.search(plain)
     if google:
         return _GOOGLE.get(google[2])
+    amazon = _BEDROCK.search(plain)
+    if amazon:
+        return _AMAZON.get(amazon[2])
     return _BY_TAIL.get(deployment[1]) if deployment else BY_PATH.get(plain)

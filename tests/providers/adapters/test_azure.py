@@ -18,6 +18,11 @@ from tests.upstream.recorded import body_of, reply_from
 
 CHATS = cases(exchanges(provider="azure", api="chat", status=200))
 REFUSALS = cases(exchanges(provider="azure", api="chat", failed=True))
+KINDS: dict[int, type[errors.ProviderError]] = {
+    401: errors.InvalidCredential,
+    404: errors.ModelNotFound,
+    429: errors.RateLimited,
+}
 
 
 def azure(upstream: Upstream, **settings: Any) -> Azure:
@@ -128,8 +133,8 @@ def test_a_recorded_answer_goes_through_byte_for_byte(upstream: Upstream, exchan
 
 @pytest.mark.parametrize("exchange", REFUSALS)
 def test_a_recorded_refusal_is_typed(upstream: Upstream, exchange: Exchange) -> None:
-    kinds = {401: errors.InvalidCredential, 404: errors.ModelNotFound, 429: errors.RateLimited}
+    kind = KINDS[exchange["status"]]
     upstream.script(reply_from(exchange))
-    with pytest.raises(kinds[exchange["status"]]) as caught:
+    with pytest.raises(kind) as caught:
         azure(upstream).complete(ask())
     assert (caught.value.provider, caught.value.status) == ("mine", exchange["status"])

@@ -28,7 +28,7 @@ def adapter(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Adap
 
 
 # Where the fake upstream speaks a vendor's own way.
-BASE_PATHS = {"cohere": "", "gemini": "/v1beta", "mistral": "/mistral", "vertex": "/v1beta1"}
+BASE_PATHS = {"bedrock": "", "cohere": "", "gemini": "/v1beta", "mistral": "/mistral", "vertex": "/v1beta1"}
 
 
 def credential_for(name: str, upstream: Upstream) -> str:

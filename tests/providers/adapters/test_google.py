@@ -157,8 +157,8 @@ def test_a_key_is_needed(upstream: Upstream) -> None:
     [
         "sk-planted",
         "{}",
-        service_account("https://t.example", private_key="planted"),
-        service_account("https://t.example", private_key=7),
+        service_account("https://127.0.0.1/token", private_key="planted"),
+        service_account("https://127.0.0.1/token", private_key=7),
     ],
     ids=["no JSON", "no fields", "no key", "no text"],
 )

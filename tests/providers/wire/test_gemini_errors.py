@@ -49,7 +49,7 @@ def test_each_refusal_has_its_place(status: int, message: str, word: str, kind: 
     error = decoded(status, message, word)
     assert type(error) is kind
     assert error.status == status
-    assert error.retryable == (status == 429 and kind is errors.RateLimited or status >= 500)
+    assert error.retryable == ((status == 429 and kind is errors.RateLimited) or status >= 500)
 
 
 @pytest.mark.parametrize(

@@ -235,9 +235,8 @@ BY_STATUS: dict[int, type[errors.ProviderError]] = {
 @pytest.mark.parametrize("exchange", ERRORS)
 def test_a_recorded_error_has_its_place_in_the_tree(exchange: Exchange) -> None:
     said = exchange["response_body"]["error"]
-    error = WIRE.decode_error(
-        status=exchange["status"], body=answer_bytes(exchange), headers=exchange["response_headers_subset"], provider="g"
-    )
+    headers, body = exchange["response_headers_subset"], answer_bytes(exchange)
+    error = WIRE.decode_error(status=exchange["status"], body=body, headers=headers, provider="g")
     wanted = next((kind for words, kind in KINDS.items() if words in said["message"]), BY_STATUS[exchange["status"]])
     assert type(error) is wanted
     assert (error.provider, error.status, error.message) == ("g", exchange["status"], said["message"])

@@ -78,11 +78,11 @@ def said(draw: st.DrawFn) -> tuple[Part, ...]:
 def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
     system = st.builds(Message, st.just("system"), several(TEXTS, 1).map(tuple))
     user = st.builds(Message, st.just("user"), several(TEXTS | IMAGES | FILES | AUDIO | OPAQUE).map(tuple))
-    messages = draw(st.lists(system, max_size=1)) + [draw(user)]
+    messages = [*draw(st.lists(system, max_size=1)), draw(user)]
     for parts in draw(st.lists(said(), max_size=2)):
         messages.append(Message("assistant", parts))
         for call in (part for part in parts if isinstance(part, ToolCallPart)):
-            shown = [TextPart(draw(WORDS)), *draw(st.lists(IMAGES, max_size=1))]
+            shown: list[Any] = [TextPart(draw(WORDS)), *draw(st.lists(IMAGES, max_size=1))]
             messages.append(Message("tool", (ToolResultPart(call.id, tuple(shown), draw(st.booleans())),)))
     return tuple(messages)
 
@@ -166,7 +166,8 @@ CHOICES = st.builds(
 @given(CHOICES, CHOICES)
 def test_an_answer_survives_the_way_out_and_back(first: Choice, second: Choice) -> None:
     choices = (first, Choice(second.parts, second.stop_reason, index=1))
-    usage = Usage(totals={"input": 3, "output": 2}, source="reported", raw={"promptTokenCount": 3, "candidatesTokenCount": 2})
+    raw = {"promptTokenCount": 3, "candidatesTokenCount": 2}
+    usage = Usage(totals={"input": 3, "output": 2}, source="reported", raw=raw)
     answer = Answer(id="c1", model="m", choices=choices, created=5, usage=usage, extra={"newField": 1}, wire=NAME)
     assert WIRE.decode_answer(WIRE.encode_answer(answer)) == answer
     ChatCompletion.model_validate_json(openai_chat.WIRE.encode_answer(answer))
