@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -29,6 +29,7 @@ from gateway.settlement import Ending, ending_of_error
 from gateway.snapshot import Snapshot
 from ledger import faults
 from ledger.ids import MAX_ATTEMPTS, call_id
+from ledger.money import ZERO_USD
 from ledger.rows import HoldRow, SettleRow
 from ledger.writer import LedgerRejected, LedgerUnavailable, Verdict
 from providers import retry
@@ -50,6 +51,7 @@ class Caller(Struct, frozen=True):
     tags: dict[str, str] = {}
     timeout_s: float | None = None
     idempotency: Idempotency | None = None
+    cache: Literal["read", "write", "off"] = "off"
 
 
 class Taken(Exception):
@@ -111,6 +113,20 @@ class Asker:
             else:
                 self._note_success(plan, call, exchange)
                 return Asked(plan, call, exchange, answer, self._attempt, self._ledger_s, self._room)
+
+    def from_cache(self, plan: Plan, *, saving: dict[str, str]) -> SettleRow | None:
+        """Book an answer that needs no provider: held against limits on requests, used nothing, settled at once."""
+        self._attempt += 1
+        nothing = msgspec.structs.replace(plan, bound_usd=ZERO_USD, bound_tokens=0)
+        call = self._hold(nothing)
+        return call.settle(
+            Ending(
+                outcome="cached",
+                usage=Usage(raw=saving),
+                served_name=plan.target.upstream_name,
+                may_have_billed=False,
+            )
+        )
 
     # --- hold ---------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ before the call is. A retry is an attempt of its own: the row of the failed one 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -13,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway import idempotency, metrics, routing
+from gateway import cache, idempotency, metrics, routing
 from gateway.asking import Asked, Asker, Caller, Taken, defect
 from gateway.errors import ApiError
 from gateway.limits import room_headers
@@ -61,18 +62,31 @@ def relay(
         request_id=request_id or new_request_id(),
         began=began,
     )
+    cache_key = ""
+    if caller.cache != "off":
+        plan = next(plans)
+        plans = itertools.chain([plan], plans)
+        cache_key = cache.key_of(plan=plan, surface=surface, principal=caller.principal)
     try:
+        hit = cache.look_up(cache_key) if caller.cache == "read" else None
+        if hit is not None:
+            return _cached(asker, plan, hit, caller)
         asked = asker.ask(plans)
     except Taken:
         return _again(caller)
     headers = _headers(asked, caller)
     if asked.body is None:
-        settle = _settler(runtime, asked)
         stream = RelayedStream(
-            call=asked.call, wire=wire, plan=asked.plan, exchange=asked.exchange, settle=settle, headers=headers
+            call=asked.call,
+            wire=wire,
+            plan=asked.plan,
+            exchange=asked.exchange,
+            settle=_settler(runtime, asked, cache_key),
+            headers=headers,
+            keeps=bool(cache_key) or caller.idempotency is not None,
         )
         return Streamed(stream, headers)
-    return _whole(runtime, wire, asked, headers, began)
+    return _whole(_settler(runtime, asked, cache_key), wire, asked, headers, began)
 
 
 def _plans(
@@ -108,6 +122,19 @@ def _plans(
         raise reason
 
 
+def _cached(asker: Asker, plan: Plan, hit: cache.Entry, caller: Caller) -> Whole | Streamed:
+    """An answer from the cache, booked as such."""
+    saved = format_usd(hit.cost_usd) if hit.cost_usd is not None else ""
+    row = asker.from_cache(plan, saving={"cached_call": hit.call_id, "saved_usd": saved})
+    kept = hit.kept()
+    headers = {**kept.headers, "X-Tollbook-Cache": "hit", "X-Tollbook-Cost-Usd": "0"}
+    if row is not None:
+        headers["X-Tollbook-Call-Id"] = str(row.id)
+    if caller.client_request_id:
+        headers["X-Request-Id"] = caller.client_request_id
+    return Streamed(kept.chunks(), headers) if kept.streamed else Whole(kept.body, headers)
+
+
 def _again(caller: Caller) -> Whole | Streamed:
     """The answer that the holder of the idempotency key was given."""
     assert caller.idempotency is not None
@@ -123,7 +150,7 @@ def _again(caller: Caller) -> Whole | Streamed:
 
 
 def _whole(
-    runtime: Runtime, wire: Wire, asked: Asked, headers: dict[str, str], began: float
+    settle: Settler, wire: Wire, asked: Asked, headers: dict[str, str], began: float
 ) -> Whole:
     """Settle a whole answer, then give it out."""
     plan, call, exchange, answer = asked.plan, asked.call, asked.exchange, asked.body
@@ -147,7 +174,7 @@ def _whole(
     except BaseException:
         call.settle(defect())
         raise
-    row = _settler(runtime, asked)(
+    row = settle(
         Ending(
             outcome="ok",
             usage=call.settled_usage(usage, output_bytes=written),
@@ -180,8 +207,8 @@ class Settler(Protocol):
     ) -> SettleRow | None: ...
 
 
-def _settler(runtime: Runtime, asked: Asked) -> Settler:
-    """Commit the end of the call, and count it."""
+def _settler(runtime: Runtime, asked: Asked, cache_key: str) -> Settler:
+    """Commit the end of the call, count it, and keep its answer where the client asked for that."""
 
     def settle(
         ending: Ending, *, answer: bytes | None = None, headers: dict[str, str] | None = None
@@ -195,6 +222,10 @@ def _settler(runtime: Runtime, asked: Asked) -> Settler:
         began = time.monotonic()
         runtime.writer.settle(row)
         metrics.record_ledger_wait(op="settle", wait_s=time.monotonic() - began)
+        if cache_key and answer is not None:
+            told = {name: value for name, value in (headers or {}).items() if name.startswith("X-Tollbook-")}
+            entry = cache.Entry(answer, told, plan.admitted.stream, str(row.id), row.cost_usd)
+            cache.keep(cache_key, entry)
         if row.cost_usd is not None and row.outcome == "ok":
             used = row.input_tokens + row.output_tokens
             runtime.expectations.note(model=call.hold.model, cost_usd=row.cost_usd, tokens=used)

@@ -244,11 +244,11 @@ def _wait_until_ready(where: Address, *, alive: Callable[[], bool]) -> bool:
 
 
 def _answers(where: Address) -> bool:
-    """Whether /readyz says anything but 503. Another ALLOWED_HOSTS makes it 400: the process is up all the same."""
+    """Whether /readyz says yes, or 400, which other ALLOWED_HOSTS make of it: the process is up all the same."""
     connection = http.client.HTTPConnection(where.reachable_host, where.port, timeout=2)
     try:
         connection.request("GET", "/readyz")
-        return connection.getresponse().status != 503
+        return connection.getresponse().status < 500
     except (OSError, http.client.HTTPException):
         return False
     finally:

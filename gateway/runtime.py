@@ -23,7 +23,7 @@ from gateway.errors import ledger_unavailable
 from gateway.expectations import Expectations
 from gateway.keyring import Keyring
 from gateway.snapshot import Snapshot
-from ledger import anchors, database, recovery
+from ledger import anchors, database, recovery, rerate_runs
 from ledger.spool import Spool
 from ledger.writer import Writer
 from providers.retry import RetryBudget
@@ -35,6 +35,7 @@ log = logging.getLogger("tollbook.runtime")
 
 LAST_USED_INTERVAL_S = 60.0
 PARTITION_INTERVAL_S = 6 * 3600.0
+RERATE_INTERVAL_S = 5.0
 
 
 class Runtime:
@@ -53,6 +54,7 @@ class Runtime:
         self._stopping = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
         self._next_sweep = self._next_last_used = self._next_partitions = self._next_anchors = 0.0
+        self._next_rerate = 0.0
         self._first_look = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, name="runtime", daemon=True)
 
@@ -141,6 +143,9 @@ class Runtime:
         if now >= self._next_last_used:
             self._next_last_used = now + LAST_USED_INTERVAL_S
             self._note_last_used(self._connection)
+        if now >= self._next_rerate:
+            self._next_rerate = now + RERATE_INTERVAL_S
+            rerate_runs.wake_if_open(self._connection)
 
     def _note_last_used(self, connection: psycopg.Connection[Any]) -> None:
         used = self.keyring.take_used()

@@ -165,6 +165,9 @@ WRITER_GRACE_S = env.float("TOLLBOOK_WRITER_GRACE_S", default=5.0)
 SWEEP_INTERVAL_S = env.float("TOLLBOOK_SWEEP_INTERVAL_S", default=2.0)
 LEDGER_TIMEOUT_S = env.float("TOLLBOOK_LEDGER_TIMEOUT_S", default=0.9)
 SPOOL_DIR = VAR_DIR / "spool"
+# The response cache (opt-in by header): memory of each process, or a server that all share, e.g. redis://host:6379/1.
+CACHES = {"default": env.cache_url("CACHE_URL", default="locmemcache://")}
+CACHE_TTL_S = env.int("TOLLBOOK_CACHE_TTL_S", default=3600)
 METRICS_ENABLED = env.bool("TOLLBOOK_METRICS", default=True)
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = logs.logging_config(LOG_LEVEL)

@@ -42,6 +42,7 @@ class RelayedStream:
         exchange: Exchange,
         settle: Settler,
         headers: dict[str, str],
+        keeps: bool = False,
     ) -> None:
         self._call = call
         self._wire = wire
@@ -55,8 +56,8 @@ class RelayedStream:
         self._decoder = stream_decoder(plan.wire)
         self._settled = False
         self._headers = headers
-        # What was sent, for the request's idempotency key; no longer kept once it is too large.
-        self._kept: bytearray | None = bytearray() if call.hold.idempotency is not None else None
+        # What was sent, for the request's idempotency key or the cache; no more once it is too large.
+        self._kept: bytearray | None = bytearray() if keeps else None
         self._pieces = self._relay()
         self._begun = False
 

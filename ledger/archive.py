@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from django.db import Error, connection, transaction
 
-from ledger import ids, verify
+from ledger import ids, itemised, verify
 from ledger.models import ArchivedMonth, Call, Hold
 from ledger.partitions import bounds, name_of
 
@@ -36,14 +36,15 @@ def archive(*, month: date, folder: Path, now: datetime) -> ArchivedMonth:
     """
     start, end = bounds(month)
     _refuse_unarchivable(start.date(), end=end, now=now)
-    differences = verify.verify(scope=verify.month(start))
-    if differences:
-        raise ArchiveError(f"The books of {start:%Y-%m} are wrong: {differences[0].line}. Run manage.py verify_ledger.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name_of(start.date())}.parquet"
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with transaction.atomic():
+        with itemised.one_snapshot():
+            differences = verify.differences(verify.month(start))
+            if differences:
+                first = differences[0].line
+                raise ArchiveError(f"The books of {start:%Y-%m} are wrong: {first}. Run manage.py verify_ledger.")
             _write(start.date(), unfinished)
             calls = compare(month=start.date(), path=unfinished)
         unfinished.replace(path)

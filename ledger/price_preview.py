@@ -1,7 +1,7 @@
 """What the usage of the last 30 days would cost under other prices: from the daily sums, so at the base rates.
 
-The sums know tokens by kind but not which requests were long, nor tiers, regions or media: a preview for a decision, not
-a bill. The exact answer is a dry run of `manage.py rerate`.
+The sums know tokens by kind but not which requests were long, nor tiers, regions or media: a preview for a decision,
+not a bill. The exact answer is a dry run of `manage.py rerate`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def usage_by_model(model_ids: Iterable[int], *, now: datetime) -> dict[int, dict
     today = now.date()
     days = DailySpend.objects.filter(model__in=list(model_ids), day__range=(today - timedelta(days=DAYS - 1), today))
     sums = days.order_by().values("model_id").annotate(**{f"sum_{name}": Sum(name) for name in _COLUMNS})
-    found = {}
-    for row in sums:
-        total, read, write, output, reasoning = (int(row[f"sum_{name}"]) for name in _COLUMNS)
+    found: dict[int, dict[str, int]] = {}
+    for model_id, *tokens in sums.values_list("model_id", *(f"sum_{name}" for name in _COLUMNS)):
+        total, read, write, output, reasoning = (int(count) for count in tokens)
         meters = {
             "input": max(0, total - read - write), "cache_read": read, "cache_write_5m": write,
             "output": max(0, output - reasoning), "reasoning": reasoning,
         }  # fmt: skip
-        found[row["model_id"]] = {code: quantity for code, quantity in meters.items() if quantity}
+        found[model_id] = {code: quantity for code, quantity in meters.items() if quantity}
     return found
 
 

@@ -164,7 +164,7 @@ def tally(selection: Selection) -> Tally:
 
 
 def _read(selection: Selection, *, after: UUID, most: int) -> list[_Books]:
-    values = {
+    values: dict[str, Any] = {
         "after": after,
         "first": ids.floor(selection.start),
         "last": ids.floor(selection.end),

@@ -10,7 +10,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from typing import Any
 
+import psycopg
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import DatabaseError, IntegrityError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
@@ -167,6 +169,12 @@ def wake() -> None:
         if _worker is None or not _worker.is_alive():
             _worker = threading.Thread(target=_work_in_background, name="rerate", daemon=True)
             _worker.start()
+
+
+def wake_if_open(connection: psycopg.Connection[Any]) -> None:
+    """Go on with runs that wait or that a process left when it ended. One look in an index; for a housekeeper."""
+    if connection.execute("SELECT 1 FROM ledger_reraterun WHERE state IN ('waiting', 'running') LIMIT 1").fetchone():
+        wake()
 
 
 def _work_in_background() -> None:

@@ -1,5 +1,4 @@
-"""Price sheets as CSV, for people who keep prices in a spreadsheet: one line a rate, sheets told apart by model, book and
-start.
+"""Price sheets as CSV, for people who keep prices in a spreadsheet: a line for each rate, a sheet for each start.
 
 Reading collects every fault with its row and column and raises once; nothing is written unless the whole file stands.
 """
@@ -9,8 +8,9 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
@@ -240,7 +240,7 @@ class _Fields:
         known = sorted(allowed)
         if value not in known:
             near = difflib.get_close_matches(value, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}" if len(known) < 9 else "see the list"
+            hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(known[:8])}" + "..." * (len(known) > 8)
             self.refuse(column, f"unknown {column} {value!r}: {hint}")
         return value
 
@@ -350,15 +350,16 @@ def _refuse_duplicates(lines: list[_Line], faults: list[str]) -> None:
             try:
                 Sheet(rates=(other.rate, line.rate))
             except SheetError:
-                faults.append(f"row {line.row}, meter: {line.rate.meter!r} is there under the same conditions in row {other.row}")
+                twin = f"{line.rate.meter!r} is there under the same conditions in row {other.row}"
+                faults.append(f"row {line.row}, meter: {twin}")
                 break
 
 
 def _refuse_overlaps(sheets: list[CsvSheet], faults: list[str]) -> None:
-    for sheet, after in zip(sheets, sheets[1:], strict=False):
+    for sheet, after in itertools.pairwise(sheets):
         same_book = (sheet.model, sheet.book) == (after.model, after.book)
         if same_book and sheet.valid_until is not None and sheet.valid_until > after.valid_from:
             faults.append(
-                f"row {sheet.row}, valid_until: {_moment_text(sheet.valid_until)} overlaps the sheet of row {after.row},"
-                f" which begins on {_moment_text(after.valid_from)}"
+                f"row {sheet.row}, valid_until: {_moment_text(sheet.valid_until)} overlaps the sheet of row"
+                f" {after.row}, which begins on {_moment_text(after.valid_from)}"
             )

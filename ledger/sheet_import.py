@@ -94,7 +94,7 @@ def _endings(sheets: Sequence[CsvSheet]) -> list[CsvSheet]:
         CsvSheet(
             row=sheet.row, model_id=sheet.model_id, model=sheet.model, book=sheet.book, valid_from=sheet.valid_until,
             discontinued=True, reason=sheet.reason,
-        )  # fmt: skip
+        )
         for sheet in sheets
         if sheet.valid_until is not None and (sheet.model, sheet.book, sheet.valid_until) not in starts
     ]

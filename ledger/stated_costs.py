@@ -34,11 +34,11 @@ def differs(*, above_usd: Decimal = ABOVE_USD, above_share: Decimal = ABOVE_SHAR
 def listed(
     *, start: datetime, end: datetime, above_usd: Decimal = ABOVE_USD, above_share: Decimal = ABOVE_SHARE
 ) -> QuerySet[Call]:
-    """Those calls of [start, end), newest first, with their model; a partial index holds the calls with a stated cost."""
+    """Those calls of [start, end), newest first, with their model. A partial index holds what has a stated cost."""
     calls = Call.objects.filter(id__gte=ids.floor(start), id__lt=ids.floor(end))
     found = calls.filter(differs(above_usd=above_usd, above_share=above_share))
     return found.select_related("model").order_by("-id")
 
 
 def _greater(left: Abs, right: object) -> Q:
-    return Q(GreaterThan(left, right))  # type: ignore[no-untyped-call]  # in Django
+    return Q(GreaterThan(left, right))

@@ -254,6 +254,8 @@ class Writer:
         self._beat()
         if self._spool.adopt():
             log.warning("spool_adopted", extra={"records": self._spool.records})
+            # Now, and not after the first wait for work: these calls have waited long enough.
+            self._replay_spool()
         while True:
             items = self._take()
             if items:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pghistory
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
 from providers.fields import EncryptedTextField
-from providers.history import tracked
+from providers.history import kept
 
 PUBLIC_NAME = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z",
@@ -18,7 +17,7 @@ PUBLIC_NAME = RegexValidator(
 
 
 # The secret stays out of the history, encrypted or not.
-@pghistory.track(*tracked(), exclude=["credential_secret", "updated_at"])
+@kept(without=["credential_secret", "updated_at"])
 class Provider(models.Model):
     """One configured upstream account: an adapter, where it is, and the credential that opens it."""
 
@@ -77,7 +76,7 @@ class Provider(models.Model):
         return self.name
 
 
-@pghistory.track(*tracked(), exclude=["updated_at"])
+@kept(without=["updated_at"])
 class Model(models.Model):
     """What can be called and priced: one upstream name at one provider, under one public name."""
 
@@ -130,7 +129,7 @@ class Model(models.Model):
         return self.name
 
 
-@pghistory.track(*tracked())
+@kept()
 class Alias(models.Model):
     """Another public name of one model. A name is a model's or an alias, never both (by trigger)."""
 

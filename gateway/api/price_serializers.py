@@ -37,7 +37,7 @@ class PriceSheetSerializer(serializers.Serializer[Any]):
     valid_from = serializers.DateTimeField()
     discontinued = serializers.BooleanField()
     history_unknown = serializers.BooleanField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # a field's own `source` is another thing
     source_url = serializers.CharField(allow_blank=True)
     reason = serializers.CharField(allow_blank=True)
     published_at = serializers.DateTimeField()

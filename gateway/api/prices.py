@@ -104,7 +104,8 @@ class EstimateView(APIView):
         summary="What a request would cost, at least and at most",
         description=(
             "The body is that of POST /v1/chat/completions, or with surface=messages of POST /v1/messages. Nothing is "
-            "sent or held. low_usd: its text at four bytes a token and no output; high_usd: what a strict limit would hold."
+            "sent or held. low_usd: its text at four bytes a token and no output; high_usd: what a strict "
+            "limit would hold."
         ),
         parameters=[OpenApiParameter("surface", str, enum=list(_WIRES), description="Default: chat.")],
         request=OpenApiTypes.OBJECT,

@@ -17,7 +17,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from gateway import idempotency
+from gateway import cache, idempotency
 from gateway.api import parsing
 from gateway.api.authentication import client_address, failed_keys, key_text
 from gateway.asking import Caller
@@ -79,6 +79,7 @@ class SurfaceView(APIView):
             client_request_id=parsing.client_request_id(meta.get("HTTP_X_REQUEST_ID", "")),
             tags=parsing.tags(meta["HTTP_X_TOLLBOOK_TAGS"]) if "HTTP_X_TOLLBOOK_TAGS" in meta else {},
             timeout_s=parsing.timeout_s(meta.get("HTTP_X_TOLLBOOK_TIMEOUT_S", "")),
+            cache=cache.mode(meta.get("HTTP_X_TOLLBOOK_CACHE")),
             idempotency=idempotency.read(meta.get("HTTP_IDEMPOTENCY_KEY"), surface=self.surface, body=body),
         )
         answer = relay(

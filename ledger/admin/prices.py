@@ -10,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern, path, reverse
@@ -18,11 +19,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ledger import rating
+from ledger.admin import price_tools
 from ledger.admin.filters import SheetModelFilter
 from ledger.admin.price_changes import RateChange, changes_of
+from ledger.admin.rerating import rerate_url
 from ledger.meters import METERS
 from ledger.models import PriceSheet, Rate
-from ledger.prices import RATE_FIELDS, sheets_in_force, unit_price_usd
+from ledger.price_preview import preview, said, usage_by_model
+from ledger.prices import RATE_FIELDS, compiled, get_pricing, sheets_in_force, unit_price_usd
 from ledger.publishing import PublishError, draft_from, publish
 from ledger.rating import Sheet, SheetError
 from providers.admin_base import (
@@ -124,6 +128,8 @@ class PriceSheetAdmin(DeskAdmin):
     date_hierarchy = "valid_from"
     ordering = ["model__name", "-valid_from"]
     inlines = [RateInline]
+    actions = ["rerate"]
+    list_before_template = "ledger/desk/price_tools.html"
     readonly_fields = ["status", "next_step", "created_by", "published_by", "published_at", "content_sha256"]
     fieldsets = [
         (None, {"fields": ["model", "book", "valid_from", "discontinued", "status", "next_step"]}),
@@ -150,8 +156,17 @@ class PriceSheetAdmin(DeskAdmin):
         return [
             path("new/<int:model_id>/", wrap(self.new_price_view), name="ledger_pricesheet_new_price"),
             path("<int:sheet_id>/publish/", wrap(self.publish_view), name="ledger_pricesheet_publish"),
+            *price_tools.urls(self),
             *super().get_urls(),
         ]
+
+    @admin.action(description="Re-rate calls with this price…")
+    def rerate(self, request: HttpRequest, queryset: QuerySet[PriceSheet]) -> HttpResponse | None:
+        chosen = list(queryset.select_related("model")[:2])
+        if len(chosen) != 1 or chosen[0].status != PriceSheet.Status.PUBLISHED:
+            self.message_user(request, "Choose one published price sheet.", messages.ERROR)
+            return None
+        return HttpResponseRedirect(rerate_url(chosen[0]))
 
     @admin.display(description="USD per 1M")
     def rates_per_million(self, sheet: PriceSheet) -> str:
@@ -164,7 +179,10 @@ class PriceSheetAdmin(DeskAdmin):
             return "Save the draft, then publish it."
         if _is_draft(sheet):
             return link(reverse("admin:ledger_pricesheet_publish", args=[sheet.pk]), "Publish…")
-        return link(new_price_url(sheet.model_id), "New price from this…")
+        links = link(new_price_url(sheet.model_id), "New price from this…")
+        if sheet.is_correction:
+            return format_html("{} &middot; {}", links, link(rerate_url(sheet), "Re-rate the calls since…"))
+        return links
 
     def new_price_view(self, request: HttpRequest, model_id: int) -> HttpResponse:
         """Ask for a date, copy the sheet in force into a draft of that date, and open it."""
@@ -194,7 +212,7 @@ class PriceSheetAdmin(DeskAdmin):
         if request.method == "POST" and form.is_valid() and self._publish(request, sheet, form):
             return HttpResponseRedirect(reverse("admin:ledger_pricesheet_change", args=[sheet.pk]))
         changes = _changes(sheet)
-        context = self._context(request, title=f"Publish {sheet}", form=form, changes=changes, model=sheet.model)
+        context = self._context(request, title=f"Publish {sheet}", form=form, changes=changes, preview=_preview(sheet))
         return render(request, "ledger/desk/publish.html", context)
 
     def _publish(self, request: HttpRequest, sheet: PriceSheet, form: PublishForm) -> bool:
@@ -241,6 +259,20 @@ def _changes(sheet: PriceSheet) -> list[RateChange]:
     """What publishing `sheet` would change against the sheet in force when it begins."""
     current = sheets_in_force(at=sheet.valid_from, model_ids=[sheet.model_id]).get(sheet.model_id)
     return changes_of(old=Rate.objects.filter(sheet_id=current), new=sheet.rates.all())
+
+
+def _preview(sheet: PriceSheet) -> str:
+    """The last 30 days under the price in force then and under this one; '' for a model that was not called."""
+    usage = usage_by_model([sheet.model_id], now=timezone.now()).get(sheet.model_id)
+    if usage is None:
+        return ""
+    current = get_pricing(sheet.model, sheet.valid_from)
+    try:
+        new = compiled(sheet).rates
+    except SheetError:
+        return ""
+    old = current.rates if current else ()
+    return said(preview(usage, old=old, new=new, at=timezone.now()))
 
 
 def _is_draft(obj: Any) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pghistory
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from providers.history import tracked
+from providers.history import kept
 
 
-@pghistory.track(*tracked())
+@kept()
 class Team(models.Model):
     name = models.CharField(max_length=100, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -24,7 +23,7 @@ class Team(models.Model):
 
 
 # The secret's hash stays out of the history; when a key was used is not a change of it.
-@pghistory.track(*tracked(), exclude=["secret_sha256", "last_used_at"])
+@kept(without=["secret_sha256", "last_used_at"])
 class ApiKey(models.Model):
     """A secret that may call. Rows are never deleted (by trigger): revoke them.
 

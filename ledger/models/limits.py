@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pghistory
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
 from ledger.models.accounts import ApiKey, Team
-from providers.history import tracked
+from providers.history import kept
 from providers.models import Model
 
 _SUBJECTS = ("key", "user", "team", "model")
@@ -23,7 +22,7 @@ def _names_its_subject() -> Q:
     return condition
 
 
-@pghistory.track(*tracked(), exclude=["updated_at"])
+@kept(without=["updated_at"])
 class Limit(models.Model):
     class Subject(models.TextChoices):
         KEY = "key", "key"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pghistory
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
-from providers.history import tracked
+from providers.history import kept
 from providers.models import Model
 
 
-@pghistory.track(*tracked())
+@kept()
 class PriceSheet(models.Model):
     """All rates of one model, in one book, from one instant on, until the book's next sheet of that model begins."""
 
@@ -86,7 +85,7 @@ class PriceSheet(models.Model):
         return f"{self.model} {self.book} from {self.valid_from:%Y-%m-%d %H:%M}"
 
 
-@pghistory.track(*tracked())
+@kept()
 class Rate(models.Model):
     """The price of one meter on a sheet: `amount_usd` for every `per` units, under conditions ('' means any)."""
 

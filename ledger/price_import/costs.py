@@ -7,7 +7,7 @@ from ledger.price_preview import Preview, preview, usage_by_model
 
 
 def previews_of(plan: Plan) -> dict[int, Preview]:
-    """{id(change): cost of the last 30 days under the old and the new rates}, for changes of models that were called."""
+    """{id(change): cost of the last 30 days under old and new rates}, for changes of models that were called."""
     changes = plan.changes("changed", "undated", "outlier", "seed", "pending")
     usage = usage_by_model({model.model_id for model, _ in changes if model.model_id is not None}, now=plan.now)
     return {

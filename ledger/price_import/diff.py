@@ -82,7 +82,7 @@ class RateChange(Struct, frozen=True):
 
 
 class Conflict(Struct, frozen=True):
-    """One price three ways: the list before, the list now, and what an override or contract charges, per `per` units."""
+    """One price three ways, per `per` units: the list before, the list now, what an override or contract charges."""
 
     label: str
     base_usd: Decimal | None

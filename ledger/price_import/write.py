@@ -35,7 +35,9 @@ def apply(plan: Plan, *, actor: AbstractBaseUser | None = None, confirm_outliers
                 model = _model(model_plan)
                 Alias.objects.bulk_create(Alias(name=name, model=model) for name in model_plan.aliases)
                 for change in model_plan.changes:
-                    _write(change, drafted=drafted, model=model, source_url=provider.source_url, now=plan.now, actor=actor)
+                    _write(
+                        change, drafted=drafted, model=model, source_url=provider.source_url, now=plan.now, actor=actor
+                    )
 
 
 def _model(plan: ModelPlan) -> Model:

@@ -77,10 +77,14 @@ class ClassTotal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Every group, in order of day, model, meter. `has_amounts` False: only quantities were compared."""
+    """Every group, in order of day, model, meter. `has_amounts` False: only quantities were compared.
+
+    model_ids: the export's names of our models, where one name is one model.
+    """
 
     differences: tuple[Difference, ...]
     has_amounts: bool
+    model_ids: Mapping[str, int] = {}
 
     @property
     def totals(self) -> dict[Class, ClassTotal]:

@@ -14,7 +14,6 @@ from ledger.money import EXACT, LIMIT_USD
 from ledger.prices import compiled, sheets_in_force
 from ledger.publishing import ensure_sheet
 from ledger.rating import Rate
-from ledger.reconcile.grouping import Names
 from ledger.reconcile.matching import ROUNDING_USD, Class, Difference, Report
 from providers.models import Model, Provider
 
@@ -38,11 +37,11 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 def proposals(report: Report, *, provider: Provider) -> list[Proposal]:
     """One proposal per model, meter and new price, from the first day it explains; in order of model, day and meter."""
-    models = _models_by_name(provider)
+    models = {model.pk: model for model in Model.objects.filter(provider=provider)}
     found: dict[tuple[int, str], Proposal] = {}
     made: list[Proposal] = []
     for difference in report.differences:
-        model = models.get(difference.group.model)
+        model = models.get(report.model_ids.get(difference.group.model, 0))
         amount = implied_usd_per_million(difference)
         if model is None or amount is None:
             continue
@@ -113,14 +112,6 @@ def _rates_at(model: Model, day: date) -> list[Rate]:
 def _is_plain(rate: Rate) -> bool:
     plain = Rate(meter=rate.meter, amount_usd=rate.amount_usd, per=rate.per, zero_reason=rate.zero_reason, id=rate.id)
     return rate == plain
-
-
-def _models_by_name(provider: Provider) -> dict[str, Model]:
-    found: dict[str, Model] = {}
-    for model in Model.objects.filter(provider=provider).prefetch_related("aliases").order_by("-id"):
-        names = Names(model.upstream_name, (model.name, *(alias.name for alias in model.aliases.all())))
-        found |= dict.fromkeys((*names.others, names.upstream), model)
-    return found
 
 
 def _midnight(day: date) -> datetime:

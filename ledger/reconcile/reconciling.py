@@ -49,12 +49,24 @@ def compare(*, export: Export, provider: Provider) -> Comparison:
     left = _theirs([line for line in export.lines if not _is_odd(line, grain)], grain)
     right, seen = _ours(export, provider, grain, names)
     folded = folds(left, right)
-    known = {name for each in names.values() for name in (each.upstream, *each.others)} | seen
+    known = _model_ids(names, seen)
     report = match(
         theirs=_joined(left, folded), ours=_joined(right, folded), known_models=known, odd=odd,
         has_amounts=export.has_amounts or not export.has_quantities,
     )  # fmt: skip
-    return Comparison(report, grain, folded, names)
+    unique = {name: next(iter(ids)) for name, ids in known.items() if len(ids) == 1}
+    return Comparison(msgspec.structs.replace(report, model_ids=unique), grain, folded, names)
+
+
+def _model_ids(names: dict[int, Names], seen: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    """{name: ids of our models it may mean}; a name the provider answered with means the models it answered for."""
+    found: dict[str, set[int]] = {}
+    for model_id, each in names.items():
+        for name in (each.upstream, *each.others):
+            found.setdefault(name, set()).add(model_id)
+    for served, model_id in seen:
+        found.setdefault(served, set()).add(model_id)
+    return found
 
 
 def _is_odd(line: Line, grain: Grain) -> bool:
@@ -77,14 +89,15 @@ def _theirs(lines: Iterable[Line], grain: Grain) -> dict[Group, Sum]:
 
 def _ours(
     export: Export, provider: Provider, grain: Grain, names: dict[int, Names]
-) -> tuple[dict[Group, Sum], set[str]]:
-    """Our sums, and the model names that the provider's answers gave."""
+) -> tuple[dict[Group, Sum], set[tuple[str, int]]]:
+    """Our sums, and the (model name, our model) pairs of the provider's answers."""
     found: dict[Group, _Running] = {}
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     for call in books.our_calls(provider=provider, first=min(export.days), last=max(export.days)):
         if call.day not in export.days:
             continue
-        seen.add(call.served_name)
+        if call.served_name:
+            seen.add((call.served_name, call.model_id))
         for part in call.parts:
             group = grain.ours(
                 day=call.day, served=call.served_name, names=names[call.model_id], meter=part.meter, key_id=call.key_id

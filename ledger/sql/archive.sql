@@ -70,11 +70,10 @@ END $$;
 CREATE FUNCTION ledger_grant_application(p_role text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   t record;
-  final text[] := ARRAY['ledger_adjustment', 'ledger_anchor', 'ledger_batch', 'ledger_archivedmonth', 'ledger_archivedrollup',
-                        'ledger_archivedwindow', 'ledger_archivedbatch', 'django_migrations'];
+  final text[] := ARRAY['ledger_adjustment', 'ledger_anchor', 'ledger_batch'];
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), p_role);
-  FOR t IN SELECT c.relname AS name, c.relname = ANY (final) OR c.relname ~ '^ledger_call(_|$)' AS is_final,
+  FOR t IN SELECT c.relname AS name, c.relname = ANY (final) OR c.relname ~ '(^ledger_call(_|$)|event$)' AS is_final,
       c.relname ~ '^(ledger_archived|django_migrations)' AS is_read_only
     FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
   LOOP

@@ -149,8 +149,10 @@ def _metadata(raw: Json, exact: Any) -> Usage:
         return Usage(raw=raw, flags=counts.flags)
     totals: dict[str, Any] = {"input": tokens}
     left = tokens
-    # The batch method spells the list "promptTokenDetails", the single one "promptTokensDetails".
-    details = counts.raw.get("promptTokenDetails") or counts.raw.get("promptTokensDetails")
+    # The batch method spells it "promptTokenDetails", and what is in there is billed as text: it is told by a flag.
+    if counts.raw.get("promptTokensDetails") is None and _mixed(counts.raw.get("promptTokenDetails")):
+        counts.flag("unmetered:promptTokenDetails")
+    details = counts.raw.get("promptTokensDetails")
     for detail in details if isinstance(details, list) else ():
         meter = _MODALITIES.get(string(detail.get("modality"))) if isinstance(detail, dict) else None
         if meter:
@@ -158,6 +160,12 @@ def _metadata(raw: Json, exact: Any) -> Usage:
             totals[meter] = totals.get(meter, 0) + part
             left -= part
     return Usage(totals=totals, source="reported", raw=raw, flags=counts.flags)
+
+
+def _mixed(details: Any) -> bool:
+    """Is anything but text among them?"""
+    listed = details if isinstance(details, list) else []
+    return any(isinstance(detail, dict) and detail.get("modality") in _MODALITIES for detail in listed)
 
 
 def _statistics(predictions: list[Any]) -> Usage:

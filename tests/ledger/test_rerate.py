@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ledger import prices, rerate, rerate_runs, reports
+from ledger import prices, reports, rerate, rerate_runs
 from ledger.meters import from_json
 from ledger.models import Adjustment, Call, DailySpend, LimitWindow, PriceSheet, RerateRun
 from ledger.rating import Conditions, rate
@@ -272,11 +271,11 @@ def run_command(*args: str) -> str:
 
 
 @pytest.fixture
-def corrected() -> Iterator[Call]:
+def corrected() -> Call:
     sheet = factories.make_sheet(model=factories.make_model(name="gpt-4", aliases=["four"]))
     user = factories.make_user(username="ada")
     key = factories.make_key(user=user, team=factories.make_team(name="search"))
-    yield make_call(sheet.model, sheet=sheet, key=key)
+    return make_call(sheet.model, sheet=sheet, key=key)
 
 
 def test_the_command_shows_who_pays_what_and_writes_only_when_told(corrected: Call) -> None:

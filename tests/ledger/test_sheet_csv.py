@@ -11,9 +11,9 @@ from django.core.management import CommandError, call_command
 
 from ledger import sheet_csv
 from ledger.models import PriceSheet, Rate
-from ledger.prices import get_pricing
+from ledger.prices import compiled, get_pricing
 from ledger.publishing import content_sha256
-from ledger.prices import compiled
+from ledger.rating import Sheet
 from providers.models import Model
 from tests import factories
 
@@ -166,7 +166,7 @@ def test_what_is_exported_comes_back_the_same(gpt_4: Model, tmp_path: Path) -> N
     back = {(each.book): each for each in sheet_csv.read(out.getvalue())}
     assert set(back) == {"list", "seed"}
     assert back["list"].reason == "=2+2"
-    assert content_sha256(sheet_csv.Sheet(rates=back["list"].rates)) == content_sha256(compiled(sheet))
+    assert content_sha256(Sheet(rates=back["list"].rates)) == content_sha256(compiled(sheet))
     current = io.StringIO()
     call_command("export_sheets", "--model", "four", stdout=current)
     assert ",seed," not in current.getvalue()

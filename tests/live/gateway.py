@@ -84,16 +84,11 @@ class Gateway:
         books.until(self._ready, what=f"the gateway is ready; its log ends: {self.log()[-2000:]}", timeout_s=40)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for whatever does not end by it."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(15)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(5)
+        """End it at once: tests of a graceful end use `terminate`."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(5)
 
     def kill(self) -> None:
         """SIGKILL to the master and all its workers."""
@@ -155,11 +150,12 @@ class Gateway:
         limits: tuple[tuple[str, str, str], ...] = (),
         provider: Mapping[str, Any] | None = None,
         key: Mapping[str, Any] | None = None,
+        sync: bool = True,
         **model: Any,
     ) -> Account:
         """A new key and a new model at a new provider, priced per 1,000,000, which the gateway knows on return.
 
-        `limits` are (metric, period, amount) of the key.
+        `limits` are (metric, period, amount) of the key. Who makes many says `sync=False` and syncs once.
         """
         row = factories.make_model(
             name=f"m-{uuid.uuid4().hex[:10]}",
@@ -172,7 +168,8 @@ class Gateway:
         made, text = create_key(user=factories.make_user(username=f"u-{uuid.uuid4().hex[:10]}"), **(key or {}))
         for metric, period, amount in limits:
             factories.make_limit(key=made, metric=metric, period=period, amount=amount)
-        self.sync()
+        if sync:
+            self.sync()
         return Account(made, text, row)
 
     def sync(self) -> None:

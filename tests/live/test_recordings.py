@@ -47,19 +47,32 @@ def rates_of(expected: dict[str, Any]) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
-def account_for(gateway: Gateway, record: dict[str, Any]) -> Account:
-    wire, _ = WIRE_OF_API[record["api"]]
-    made = gateway.account(wire=wire, priced=False)
+TESTS = ("handed on", "refused", "told on the other wire")
+
+
+@pytest.fixture(scope="module")
+def accounts(gateway: Gateway) -> dict[tuple[str, str], Account]:
+    """A key, a model and its recorded rates for each record and test, made at once: the catalog is read anew once."""
+    made = {}
+    for record in [case.values[0] for failed in (False, True) for case in played(failed=failed) if case.values[0]]:
+        for test in TESTS:
+            wire, _ = WIRE_OF_API[record["api"]]
+            account = gateway.account(wire=wire, priced=False, sync=False)
+            made[test, record["id"]] = account
+            publish_rates(account, record)
+    gateway.sync()
+    return made
+
+
+def publish_rates(account: Account, record: dict[str, Any]) -> None:
     rates = list(rates_of(record.get("expected") or {}))
     if rates:
         sheet = PriceSheet.objects.create(
-            model=made.model, book="list", valid_from=factories.LONG_AGO, source=PriceSheet.Source.FILE
+            model=account.model, book="list", valid_from=factories.LONG_AGO, source=PriceSheet.Source.FILE
         )
         for rate in rates:
             sheet.rates.create(**rate)
         publish(sheet=sheet, actor=None, reason="recorded", now=factories.LONG_AGO)
-        gateway.sync()
-    return made
 
 
 def ask(gateway: Gateway, account: Account, record: dict[str, Any]) -> Any:
@@ -72,8 +85,10 @@ def ask(gateway: Gateway, account: Account, record: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("record", played(failed=False))
-def test_a_recorded_answer_is_handed_on_and_booked(gateway: Gateway, record: dict[str, Any]) -> None:
-    account = account_for(gateway, record)
+def test_a_recorded_answer_is_handed_on_and_booked(
+    gateway: Gateway, accounts: dict[tuple[str, str], Account], record: dict[str, Any]
+) -> None:
+    account = accounts["handed on", record["id"]]
     gateway.upstream.script(reply_from(record))
     answered = ask(gateway, account, record)
     assert answered.status_code == 200
@@ -105,9 +120,9 @@ def assert_booked(call: Call, record: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("record", played(failed=True))
 def test_a_recorded_refusal_is_mapped_and_costs_nothing(
-    gateway: Gateway, record: dict[str, Any]
+    gateway: Gateway, accounts: dict[tuple[str, str], Account], record: dict[str, Any]
 ) -> None:
-    account = account_for(gateway, record)
+    account = accounts["refused", record["id"]]
     gateway.upstream.script(reply_from(record))
     answered = ask(gateway, account, record)
     assert answered.status_code >= 400
@@ -120,9 +135,9 @@ def test_a_recorded_refusal_is_mapped_and_costs_nothing(
 
 @pytest.mark.parametrize("record", played(failed=False))
 def test_a_recorded_answer_can_be_told_on_the_other_wire(
-    gateway: Gateway, record: dict[str, Any]
+    gateway: Gateway, accounts: dict[tuple[str, str], Account], record: dict[str, Any]
 ) -> None:
-    account = account_for(gateway, record)
+    account = accounts["told on the other wire", record["id"]]
     gateway.upstream.script(reply_from(record))
     streamed = record["response_format"] == "sse"
     options: dict[str, Any] = {"stream": True} if streamed else {}

@@ -371,11 +371,8 @@ class Responses(Shape):
         return body.get("max_output_tokens")
 
     def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
-        return {
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-        }
+        total = input_tokens + output_tokens
+        return {"input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": total}
 
     def whole(self, asked: Asked) -> bytes:
         return msgspec.json.encode(self._ended(asked))

@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("file", type=Path)
         parser.add_argument("--publish", action="store_true", help="Publish the sheets instead of drafting them.")
         parser.add_argument("--reason", default="", help="Why; kept with each sheet.")
-        parser.add_argument("--confirm-outliers", action="store_true", help="Take prices more than x3 or under a third.")
+        parser.add_argument("--confirm-outliers", action="store_true", help="Take prices moved by more than x3.")
         parser.add_argument("--check", action="store_true", help="Only say what is wrong; write nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:

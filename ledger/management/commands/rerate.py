@@ -13,8 +13,8 @@ from django.utils.dateparse import parse_date
 from ledger import rerate_runs
 from ledger.models import RerateRun
 from ledger.money import format_short
-from ledger.rerate import RerateError, Selection, Tally, tally
 from ledger.reports import names_of
+from ledger.rerate import RerateError, Selection, Tally, tally
 from providers.models import Alias, Model
 
 

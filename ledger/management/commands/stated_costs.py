@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--days", type=int, default=7, help="How many days back, today included. Default: 7.")
-        parser.add_argument("--above-usd", default=format_short(stated_costs.ABOVE_USD), help="Least difference in USD.")
+        parser.add_argument("--above-usd", default=format_short(stated_costs.ABOVE_USD), help="Least difference, USD.")
         parser.add_argument("--above-percent", default="1", help="Least difference in per cent of the stated cost.")
         parser.add_argument("--most", type=int, default=100, help="List at most so many. Default: 100.")
 

@@ -196,7 +196,7 @@ def test_logprobs_are_said_as_clients_know_them() -> None:
 
 
 def test_candidates_of_a_stream_are_told_apart() -> None:
-    first, second = {"index": 0, "content": {"parts": [{"text": "a"}]}}, {"index": 1, "content": {"parts": [{"text": "b"}]}}
+    first, second = ({"index": at, "content": {"parts": [{"text": text}]}} for at, text in enumerate("ab"))
     ends = [{"index": 1, "finishReason": "STOP"}, {"index": 0, "finishReason": "MAX_TOKENS"}]
     events = read({"candidates": [first, second]}, {"candidates": ends, "usageMetadata": USAGE})
     assert [(event.choice, event.text) for event in events if isinstance(event, PartDelta)] == [(0, "a"), (1, "b")]

@@ -170,7 +170,8 @@ def test_a_stream_is_readable_by_the_openai_client(exchange: Exchange) -> None:
     chunks = [ChatCompletionChunk.model_validate_json(frame.data) for frame in frames if frame.data != b"[DONE]"]
     assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices) == said_text(exchange)
     pieces = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls or ()]
-    assert [call.function.name for call in pieces if call.id and call.function] == [name for name, _ in called(exchange)]
+    names = [call.function.name for call in pieces if call.id and call.function]
+    assert names == [name for name, _ in called(exchange)]
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == exchange["expected"]["usage"]["output"]
 

@@ -91,10 +91,12 @@ def test_gemini_is_asked_once_for_each_input() -> None:
 
 def test_geminis_usage_with_its_modalities() -> None:
     details = [{"modality": "TEXT", "tokenCount": 3}, {"modality": "IMAGE", "tokenCount": 258}]
-    for name in ("promptTokenDetails", "promptTokensDetails"):
-        metadata = {"promptTokenCount": 261, name: details}
-        usage = decoded(gemini_embed.BATCH, embeddings=[{"values": [0.5]}], usageMetadata=metadata).usage
-        assert usage == Usage(totals={"input": 261, "input_image": 258}, source="reported", raw=metadata)
+    metadata: dict[str, Any] = {"promptTokenCount": 261, "promptTokensDetails": details}
+    usage = decoded(gemini_embed.SINGLE, embedding={"values": [0.5]}, usageMetadata=metadata).usage
+    assert usage == Usage(totals={"input": 261, "input_image": 258}, source="reported", raw=metadata)
+    metadata = {"promptTokenCount": 261, "promptTokenDetails": details}
+    usage = decoded(gemini_embed.BATCH, embeddings=[{"values": [0.5]}], usageMetadata=metadata).usage
+    assert (usage.totals, usage.flags) == ({"input": 261}, ("unmetered:promptTokenDetails",))
     assert decoded(gemini_embed.SINGLE, embedding={"values": [0.5]}).usage.source == "none"
 
 
