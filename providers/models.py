@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, TextChoices
 
 from providers.fields import EncryptedTextField
 from providers.history import kept
@@ -21,7 +21,7 @@ PUBLIC_NAME = RegexValidator(
 class Provider(models.Model):
     """One configured upstream account: an adapter, where it is, and the credential that opens it."""
 
-    class DisconnectPolicy(models.TextChoices):
+    class DisconnectPolicy(TextChoices):
         CANCEL = "cancel", "cancel: close upstream, settle what was reported or estimate"
         DRAIN = "drain", "drain: read on to the usage event, within bounds"
 

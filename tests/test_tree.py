@@ -26,7 +26,7 @@ TRIGGERS = """
 """
 ROW_BEFORE_UPDATE_OR_DELETE, STATEMENT_BEFORE_TRUNCATE = (True, True, 24), (False, True, 32)
 
-READS = re.compile(r"env\.(str|bool|int|float|list)|os\.environ(\.get)?|os\.getenv")
+READS = re.compile(r"env\.(str|bool|int|float|list|cache_url)|os\.environ(\.get)?|os\.getenv")
 # Read by tests and by the process that tests kill, never set by whoever runs Tollbook.
 NOT_FOR_OPERATORS = {"TOLLBOOK_CRASH_AT", "DJANGO_SETTINGS_MODULE"}
 

@@ -89,7 +89,7 @@ def _of_usage(row: Mapping[str, str]) -> list[str]:
         found.append("usage without PricingQuantity")
     if not usage and row["ConsumedQuantity"]:
         found.append("ConsumedQuantity of what is not usage")
-    if usage and not correction and any(Decimal(row[name]) < 0 for name in ("BilledCost", "PricingQuantity")):
+    if usage and not correction and any(Decimal(row[name] or 0) < 0 for name in ("BilledCost", "PricingQuantity")):
         found.append("negative usage")
     if row["SkuPriceId"] and not row["SkuId"]:
         found.append("SkuPriceId without SkuId")

@@ -22,7 +22,8 @@ def world() -> dict[str, Any]:
     return {"key": factories.make_key(team=factories.make_team()), "model": factories.make_model()}
 
 
-def window(limit: Limit) -> tuple[Decimal, Decimal]:
+def window(limit: Limit) -> tuple[Any, Any]:
+    """(used, held), which are compared with whole numbers, too."""
     found = LimitWindow.objects.get(limit=limit)
     return found.used, found.held
 
@@ -230,7 +231,7 @@ def test_an_unknown_cost_counts_as_its_bound(world: dict[str, Any]) -> None:
     tokens = factories.make_limit(metric="tokens", amount="1000", key=world["key"])
     pen, hold = Pen(), make_hold(limits=(usd, tokens), **world)
     pen.write(holds=[hold])
-    unknown = {
+    unknown: dict[str, Any] = {
         "cost_usd": None, "cost_source": "unknown", "unpriced_reason": "no usage", "usage_source": "none",
         "input_tokens": 0, "output_tokens": 0, "meters": {},
     }  # fmt: skip
@@ -244,7 +245,7 @@ def test_a_settle_after_the_sweep_becomes_one_adjustment_to_the_truth(world: dic
     tokens = factories.make_limit(metric="tokens", amount="1000", key=world["key"])
     pen, hold = Pen(), make_hold(limits=(usd, tokens), **world)
     pen.write(holds=[hold])
-    swept = {
+    swept: dict[str, Any] = {
         "cost_usd": None, "cost_source": "unknown", "unpriced_reason": "died", "usage_source": "none",
         "input_tokens": 0, "output_tokens": 0, "meters": {},
     }  # fmt: skip

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ledger import focus_files
 from ledger.focus import COLUMNS, Export, FocusError
 from ledger.models import Adjustment, ArchivedMonth, DailySpend, Rate
+from ledger.prices import compiled
 from ledger.rating import Conditions, rate
 from tests import factories
 from tests.ledger.focus_validator import problems
@@ -135,7 +136,7 @@ def test_a_call_of_unknown_cost_has_no_row_and_is_listed_aside(sheet: Any, tmp_p
     assert rows == []
     assert export.unpriced_calls == 1
     call_command("export_focus", month="2026-10", out=str(tmp_path / "october.csv"))
-    [aside] = csv.DictReader((tmp_path / "october.unpriced.csv").open())
+    [aside] = csv.DictReader(io.StringIO((tmp_path / "october.unpriced.csv").read_text()))
     assert (aside["Reason"], aside["Calls"], aside["Meters"]) == ("no rate for 'pages'", "1", '{"pages": "3"}')
 
 
@@ -195,8 +196,6 @@ def test_the_total_is_the_ledgers_to_the_last_digit_for_any_calls(calls: list[An
 
 
 def _rated(sheet: Any, meters: dict[str, Any], at: datetime) -> Decimal:
-    from ledger.prices import compiled
-
     found = rate(sheet=compiled(sheet), meters=meters, input_total=meters.get("input", 0), conditions=Conditions(at=at))
     assert found.cost_usd is not None
     return found.cost_usd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -57,7 +58,6 @@ def books() -> Books:
 
 
 def _differences() -> list[str]:
-    """Without the check for triggers that wait: tests run in one transaction."""
     return [f"{each.check}: {each.line}" for each in verify.differences()]
 
 
@@ -107,8 +107,6 @@ def test_an_archive_holds_every_column_of_every_call(books: Books, tmp_path: Pat
 
 
 def test_a_batch_hash_can_be_recomputed_from_the_archive_alone(books: Books, tmp_path: Path) -> None:
-    import hashlib
-
     import pyarrow.parquet as pq
 
     table = pq.read_table(_archive(tmp_path).path, filters=[("batch_seq", "=", 1)])

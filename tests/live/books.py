@@ -74,7 +74,7 @@ _DIFFERENCES = {
 }
 
 
-def rows(query: str, *values: object) -> list[tuple[Any, ...]]:
+def rows(query: str, *values: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, list(values) or None)
         found: list[tuple[Any, ...]] = cursor.fetchall()

@@ -26,7 +26,7 @@ def migrated_database(
         return
     keepdb = django_db_keepdb and not django_db_createdb
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False, aliases={"default"}, keepdb=keepdb)
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default": None}, keepdb=keepdb)
     yield
     if not django_db_keepdb:
         with django_db_blocker.unblock():

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -97,7 +98,7 @@ def test_kill_9_in_the_middle_of_streams(gateway: Gateway) -> None:
         assert_abandoned(call)
     for limit, counted in (("usd", "counted_usd"), ("tokens", "counted_tokens")):
         window = LimitWindow.objects.get(limit__key=account.key, limit__metric=limit)
-        assert (window.held, window.used) == (0, sum(getattr(call, counted) for call in found))
+        assert (window.held, window.used) == (Decimal(0), sum(getattr(call, counted) for call in found))
     assert Writer.objects.get(pid=pid).state == "fenced"
     assert gateway.chat(account).status_code == 200
     streams.close()  # type: ignore[attr-defined]
@@ -193,7 +194,7 @@ def test_a_paused_process_is_fenced_and_its_settle_becomes_an_adjustment(gateway
     assert (adjustment.reason, adjustment.delta_usd) == ("late_settlement", usd(20, 6))
     assert adjustment.settles_unknown
     usd_window = LimitWindow.objects.get(limit__key=account.key, limit__metric="usd")
-    assert (usd_window.used, usd_window.held) == (usd(20, 6), 0)
+    assert (usd_window.used, usd_window.held) == (usd(20, 6), Decimal(0))
     books.verify()
 
 

@@ -1,4 +1,4 @@
-"""The surfaces that answer in one piece: embeddings and rerank, passed through and translated, each a call in the books."""
+"""Embeddings and rerank, which answer in one piece: passed through and translated, each a call in the books."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_embeddings_of_any_provider_are_priced_by_what_was_read(gateway: Gateway
 
 def test_an_embeddings_body_passes_through_as_it_came(gateway: Gateway) -> None:
     made = account(gateway, "openai")
-    raw = b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1.50]}],"model":"x", "usage":{"prompt_tokens":7,"total_tokens":7}}'
+    entry = b'{"object":"embedding","index":0,"embedding":[1.50]}'
+    raw = b'{"object":"list","data":[%b],"model":"x", "usage":{"prompt_tokens":7,"total_tokens":7}}' % entry
     gateway.upstream.script(answer(body=raw))
     answered = embed(gateway, made, new={"deep": 1})
     assert answered.content == raw
@@ -161,7 +162,7 @@ def test_a_failing_provider_is_a_row_that_costs_nothing(gateway: Gateway) -> Non
     refused = embed(gateway, made)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "provider_rate_limited")
     call = books.call_of(made.key.pk)
-    assert (call.outcome, call.cost_usd) == ("refused", 0)
+    assert (call.outcome, call.cost_usd) == ("refused", Decimal(0))
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])

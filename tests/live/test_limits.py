@@ -14,7 +14,7 @@ import requests
 from ledger.models import Limit, LimitWindow
 from tests import factories
 from tests.live import books
-from tests.live.gateway import Account, Gateway, running, usd
+from tests.live.gateway import Gateway, running, usd
 from tests.live.streams import CHAT_FRAMES
 from tests.upstream import Signal, Wait, events
 
@@ -125,7 +125,7 @@ def test_lowering_a_limit_in_flight_only_refuses_new_calls(gateway: Gateway) -> 
     call = books.call_of(account.key.pk)
     assert (call.outcome, call.cost_usd) == ("ok", usd(20, 6))
     window = LimitWindow.objects.get(limit__key=account.key)
-    assert (window.used, window.held) == (usd(20, 6), 0)
+    assert (window.used, window.held) == (usd(20, 6), Decimal(0))
 
 
 # --- the race -------------------------------------------------------------------------------------------------
@@ -190,5 +190,5 @@ def test_two_hundred_at_once_with_room_for_fifty(two_workers: Gateway, more_limi
     assert len(found) == 50
     assert len({call.writer_id for call in found}) == 2, "both processes took part"
     window.refresh_from_db()
-    assert (window.used, window.held) == (50 * usd(20, 6), 0)
+    assert (window.used, window.held) == (50 * usd(20, 6), Decimal(0))
     books.verify()

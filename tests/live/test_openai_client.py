@@ -126,7 +126,7 @@ def test_parallel_tool_calls_and_their_results(gateway: Gateway, wire: str, acco
     done = client.chat.completions.create(messages=ASK, tool_choice="required", **asked)
     calls = done.choices[0].message.tool_calls or []
     assert done.choices[0].finish_reason == "tool_calls"
-    assert [(call.id, json.loads(call.function.arguments)) for call in calls] == [  # type: ignore[union-attr]
+    assert [(call.id, json.loads(call.function.arguments)) for call in calls] == [
         ("call_Rome", {"city": "Rome"}),
         ("call_Oslo", {"city": "Oslo"}),
     ]

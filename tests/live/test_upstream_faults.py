@@ -91,7 +91,7 @@ def test_a_retry_is_a_row_of_its_own(gateway: Gateway, status: int) -> None:
     failed, served = books.calls(key_id=account.key.pk)
     assert failed.request_id == served.request_id
     assert (failed.attempt, served.attempt) == (1, 2)
-    assert (failed.http_status, failed.cost_usd) == (status, 0)
+    assert (failed.http_status, failed.cost_usd) == (status, Decimal(0))
     assert (served.outcome, served.output_tokens) == ("ok", 3)
     first, second = gateway.upstream.arrivals[before:]
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"] == str(served.request_id)
@@ -183,7 +183,7 @@ def test_a_provider_that_is_not_there_costs_nothing(gateway: Gateway) -> None:
     answered = gateway.chat(account)
     assert (answered.status_code, error_of(answered, "chat")["code"]) == (502, "provider_unreachable")
     call = books.call_of(account.key.pk)
-    assert (call.cost_usd, call.cost_source, call.counted_tokens) == (0, "nothing_used", 0)
+    assert (call.cost_usd, call.cost_source, call.counted_tokens) == (Decimal(0), "nothing_used", 0)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

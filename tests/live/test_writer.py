@@ -63,8 +63,8 @@ class Flaky:
 
     def execute(self, query: str, *values: Any) -> Any:
         if "ledger_write" not in query:
-            return self._real.execute(query, *values)  # type: ignore[call-overload]
-        return self._at_write(lambda: self._real.execute(query, *values))  # type: ignore[call-overload]
+            return self._real.execute(query, *values)
+        return self._at_write(lambda: self._real.execute(query, *values))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -78,7 +78,7 @@ def warm_up(writer: Writer, world: World) -> None:
     writer.settle(make_settle(hold))
 
 
-def used_and_held(limit: Limit) -> tuple[Decimal, Decimal]:
+def used_and_held(limit: Limit) -> tuple[Any, Any]:
     window = LimitWindow.objects.get(limit=limit)
     return window.used, window.held
 
@@ -155,7 +155,7 @@ def test_a_write_that_never_arrived_is_sent_again(make_writer: Make, world: Worl
 def test_a_fenced_writer_registers_anew_and_its_late_settle_is_an_adjustment(make_writer: Make, world: World) -> None:
     limit = factories.make_limit(amount="10", key=world["key"])
     asleep, awake = make_writer(lease_s=600.0), make_writer()
-    hold, old_id = make_hold(limits=(limit,), **world), None
+    hold = make_hold(limits=(limit,), **world)
     asleep.hold(hold)
     old_id = asleep.id
     with connect() as session:
@@ -168,7 +168,7 @@ def test_a_fenced_writer_registers_anew_and_its_late_settle_is_an_adjustment(mak
     adjustment = call.adjustments.get()
     assert (adjustment.reason, adjustment.delta_usd) == ("late_settlement", Decimal("0.25"))
     assert used_and_held(limit) == (Decimal("0.25"), 0)
-    assert WriterRow.objects.get(pk=old_id).state == "fenced"
+    assert WriterRow.objects.get(pk=str(old_id)).state == "fenced"
 
 
 def test_the_sweep_leaves_the_living_alone(make_writer: Make, world: World) -> None:
@@ -189,7 +189,7 @@ def test_what_was_never_dispatched_is_swept_at_no_cost(make_writer: Make, world:
     with connect() as session:
         assert recovery.sweep(session, writer=living, grace_s=0.0) == 1
     call = Call.objects.get(pk=hold.id)
-    assert (call.outcome, call.cost_usd, call.cost_source) == ("abandoned", 0, "nothing_used")
+    assert (call.outcome, call.cost_usd, call.cost_source) == ("abandoned", Decimal(0), "nothing_used")
     assert used_and_held(limit)[1] == 0
 
 
@@ -237,7 +237,7 @@ def test_a_poison_row_is_cut_out_and_its_neighbours_commit(make_writer: Make, wo
     found = {call.id: call for call in Call.objects.filter(key=world["key"])}
     assert set(found) == {hold.id for hold in holds}
     poisoned = found.pop(holds[4].id)
-    assert (poisoned.cost_usd, poisoned.error_code, poisoned.counted_usd) == (None, "quarantined", 1)
+    assert (poisoned.cost_usd, poisoned.error_code, poisoned.counted_usd) == (None, "quarantined", Decimal(1))
     assert {call.cost_usd for call in found.values()} == {Decimal("0.25")}
     assert writer.quarantined == 1
     assert str(holds[4].id) in (tmp_path / "spool" / "quarantine.jsonl").read_text()
@@ -271,7 +271,7 @@ def test_a_hold_that_commits_after_its_caller_gave_up_is_settled_at_nothing(make
     gate.set()
     call = books.until(lambda: Call.objects.filter(pk=hold.id).first(), what="the phantom hold is settled")
     assert call is not None
-    assert (call.outcome, call.cost_usd, call.error_code) == ("failed", 0, "ledger_unavailable")
+    assert (call.outcome, call.cost_usd, call.error_code) == ("failed", Decimal(0), "ledger_unavailable")
     assert used_and_held(limit) == (0, 0)
 
 
@@ -345,6 +345,6 @@ def test_closing_closes_the_row_and_refuses_new_holds(make_writer: Make, world: 
     writer.settle(make_settle(hold))
     identifier = writer.id
     writer.close()
-    assert WriterRow.objects.get(pk=identifier).state == "closed"
+    assert WriterRow.objects.get(pk=str(identifier)).state == "closed"
     with pytest.raises(LedgerUnavailable):
         writer.hold(make_hold(**world))

@@ -80,7 +80,7 @@ def test_a_cloud_vendor_is_not_called_at_a_private_address() -> None:
 
 def test_what_the_row_says_comes_first(upstream: Upstream) -> None:
     adapter = at(upstream, "groq", dialect={"top_k": True}, chat_path="/elsewhere")
-    dialect: Any = adapter.wire.dialect  # type: ignore[attr-defined]
+    dialect = adapter.wire.dialect
     assert (dialect.top_k, dialect.reasoning_field, dialect.cap_field) == (True, "reasoning", "max_completion_tokens")
     assert adapter.paths["chat"] == "/elsewhere"
     with pytest.raises(CredentialUnusable) as caught:

@@ -99,7 +99,8 @@ def test_it_decodes_what_the_model_made_and_used(exchange: Exchange) -> None:
     assert [(part.id, part.name, json.loads(part.arguments)) for part in calls] == [
         (use["toolUseId"], use["name"], use["input"]) for use in uses
     ]
-    thoughts = [block["reasoningContent"]["reasoningText"] for block in content_of(exchange) if "reasoningContent" in block]
+    held = [block["reasoningContent"] for block in content_of(exchange) if "reasoningContent" in block]
+    thoughts = [block["reasoningText"] for block in held]
     assert [(part.text, part.signature) for part in choice.parts if isinstance(part, ReasoningPart)] == [
         (thought["text"], thought["signature"]) for thought in thoughts
     ]
@@ -143,7 +144,8 @@ def test_it_reads_a_stream(exchange: Exchange) -> None:
     assert "".join(event.text for event in deltas if isinstance(kinds[event.index], TextPart)) == said(exchange)
     for part in kinds.values():
         assert not isinstance(part, ToolCallPart) or part.id.startswith("tooluse_")
-    cited = [json.loads(frame.data)["delta"]["citation"] for frame in Decoder().feed(body_of(exchange)) if b'"citation"' in frame.data]
+    frames = [frame.data for frame in Decoder().feed(body_of(exchange))]
+    cited = [json.loads(data)["delta"]["citation"] for data in frames if b'"citation"' in data]
     assert [event.citation for event in deltas if event.citation is not None] == cited
     (stopped,) = [event for event in events if isinstance(event, Stopped)]
     called = any(isinstance(part, ToolCallPart) for part in kinds.values())

@@ -205,8 +205,8 @@ def test_what_it_cannot_say_is_refused_by_name_or_dropped_on_request(
         (b'{"model": "m", "messages": []}', "$.messages"),
         (b'{"messages": [{"role": "user", "content": "x"}]}', "$.model"),
         (b'{"model": "m", "messages": [{"role": "pope", "content": "x"}]}', "$.messages[0].role"),
-        (b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "p": "a"}', "$.p"),
-        (b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [{"type": "x"}]}', "$.tools[0].type"),
+        (b'{"model": "m", "messages": [{"role": "user"}], "p": "a"}', "$.p"),
+        (b'{"model": "m", "messages": [{"role": "user"}], "tools": [{"type": "x"}]}', "$.tools[0].type"),
     ],
 )
 def test_a_wrong_body_is_refused_with_its_path(body: bytes, param: str) -> None:
@@ -238,6 +238,7 @@ def test_requests_of_both_other_clients_are_said() -> None:
         "thinking": {"type": "enabled", "budget_tokens": 2000},
         "messages": [{"role": "user", "content": "2+2"}],
     }
-    body = msgspec.json.decode(WIRE.encode_request(anthropic_messages.WIRE.decode_request(msgspec.json.encode(messages))))
+    request = anthropic_messages.WIRE.decode_request(msgspec.json.encode(messages))
+    body = msgspec.json.decode(WIRE.encode_request(request))
     assert body["messages"][0] == {"role": "system", "content": "short"}
     assert body["thinking"] == {"type": "enabled", "token_budget": 2000}

@@ -106,7 +106,9 @@ def test_a_request_survives_the_way_out_and_back(request: Request) -> None:
 
 
 @given(spoken(), st.sampled_from(["stop", "length", "tool_calls", "stop_sequence", "context_window"]), OBJECTS)
-def test_an_answer_survives_the_way_out_and_back(parts: tuple[Part, ...], reason: str, extra: dict[str, object]) -> None:
+def test_an_answer_survives_the_way_out_and_back(
+    parts: tuple[Part, ...], reason: str, extra: dict[str, object]
+) -> None:
     logprobs = {"content": [{"token": "a", "logprob": -0.5, "bytes": None, "top_logprobs": []}]}
     choice = Choice(parts=parts, stop_reason=reason, logprobs=logprobs)  # type: ignore[arg-type]  # drawn from them
     answer = Answer(

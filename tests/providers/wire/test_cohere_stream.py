@@ -26,7 +26,8 @@ from providers.wire import anthropic_messages, openai_chat
 from providers.wire.base import Admitted
 from providers.wire.cohere import WIRE
 
-USAGE = {"billed_units": {"input_tokens": 17, "output_tokens": 12}, "tokens": {"input_tokens": 900, "output_tokens": 33}}
+BILLED = {"input_tokens": 17, "output_tokens": 12}
+USAGE = {"billed_units": BILLED, "tokens": {"input_tokens": 900, "output_tokens": 33}}
 CITATION = {"start": 0, "end": 2, "text": "It", "sources": [{"type": "document", "document": {"url": "https://h/d"}}]}
 ADMITTED = Admitted(model="m", stream=True, fields={})
 
@@ -58,7 +59,7 @@ CALLS = (
     START
     + event("tool-plan-delta", {"tool_plan": "I will "})
     + event("tool-plan-delta", {"tool_plan": "add."})
-    + event("tool-call-start", {"tool_calls": {"id": "c1", "type": "function", "function": {"name": "add", "arguments": ""}}}, index=0)
+    + event("tool-call-start", {"tool_calls": {"id": "c1", "function": {"name": "add", "arguments": ""}}}, index=0)
     + event("tool-call-delta", {"tool_calls": {"function": {"arguments": '{"a"'}}}, index=0)
     + event("tool-call-delta", {"tool_calls": {"function": {"arguments": ":1}"}}}, index=0)
     + event("tool-call-end", index=0)
@@ -147,7 +148,8 @@ def test_a_generation_that_fails_on_the_way_is_an_error_with_its_usage() -> None
     reader.feed(frames[0])
     with pytest.raises(errors.UpstreamError, match="fell over"):
         reader.feed(frames[1])
-    assert (reader.complete, reader.usage.totals, reader.usage.source) == (False, {"input": 17, "output": 12}, "partial")
+    assert (reader.usage.totals, reader.usage.source) == ({"input": 17, "output": 12}, "partial")
+    assert not reader.complete
 
 
 def test_an_error_instead_of_an_event_is_typed() -> None:
@@ -155,10 +157,12 @@ def test_an_error_instead_of_an_event_is_typed() -> None:
         read(START, encode(data=b'{"message": "too many tokens"}'))
 
 
-@pytest.mark.parametrize("delta", [{}, {"message": None}, {"message": {"content": None}}, {"message": {"tool_calls": []}}])
+@pytest.mark.parametrize(
+    "delta", [{}, {"message": None}, {"message": {"content": None}}, {"message": {"tool_calls": []}}]
+)
 def test_events_with_nothing_in_them_are_harmless(delta: dict[str, Any]) -> None:
-    kinds = ("content-start", "content-delta", "tool-call-start", "tool-call-delta", "tool-plan-delta", "citation-start")
-    stream = START + b"".join(event(kind, delta=delta) for kind in kinds) + end()
+    kinds = ("content-start", "content-delta", "tool-call-start", "tool-call-delta", "tool-plan-delta")
+    stream = START + b"".join(event(kind, delta=delta) for kind in (*kinds, "citation-start")) + end()
     assert isinstance(read(stream)[-1], Finished)
 
 

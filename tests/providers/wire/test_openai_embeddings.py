@@ -196,7 +196,11 @@ def test_an_error_inside_a_200_is_an_error() -> None:
     [
         ({"prompt_tokens": 5, "total_tokens": 9}, {"input": 5}, "reported"),
         ({"total_tokens": 9}, {"input": 9}, "reported"),
-        ({"prompt_tokens": 5, "prompt_tokens_details": {"image_tokens": 3}}, {"input": 5, "input_image": 3}, "reported"),
+        (
+            {"prompt_tokens": 5, "prompt_tokens_details": {"image_tokens": 3}},
+            {"input": 5, "input_image": 3},
+            "reported",
+        ),
         ({"prompt_tokens": -5}, {}, "none"),
         ({"prompt_tokens": "5"}, {}, "none"),
         (None, {}, "none"),
@@ -236,7 +240,8 @@ def test_recorded_answers(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize(
-    "exchange", cases(exchanges(api="embeddings", where=lambda item: item["provider"] in ("openai", "azure", "mistral")))
+    "exchange",
+    cases(exchanges(api="embeddings", where=lambda item: item["provider"] in ("openai", "azure", "mistral"))),
 )
 def test_recorded_requests_are_admitted_and_survive(exchange: Exchange) -> None:
     if (exchange["request_body"].get("dimensions") or 1) < 1:

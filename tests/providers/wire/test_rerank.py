@@ -100,7 +100,8 @@ def test_voyage_is_asked_and_answers_in_its_own_words() -> None:
     assert msgspec.json.decode(VOYAGE.encode_request(request)) == {
         "model": "m", "query": "q", "documents": ["a", "b"], "top_k": 2, "return_documents": True,
     }  # fmt: skip
-    value = {"data": [{"index": 1, "relevance_score": 0.5, "document": "b"}], "model": "v", "usage": {"total_tokens": 7}}
+    ranked = {"index": 1, "relevance_score": 0.5, "document": "b"}
+    value = {"data": [ranked], "model": "v", "usage": {"total_tokens": 7}}
     answer = VOYAGE.decode_answer(msgspec.json.encode(value))
     assert (answer.results, answer.usage.totals) == ((Ranked(1, 0.5, "b"),), {"input": 7})
     assert VOYAGE.read_usage(msgspec.json.encode(value)) == (answer.usage, "v")
