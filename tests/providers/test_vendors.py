@@ -17,6 +17,7 @@ from providers.credentials import CredentialUnusable
 from providers.errors import Unsupported
 from providers.vendors import VENDORS
 from providers.wire.cohere_rerank import VOYAGE, WIRE
+from providers.wire.openai_chat import OpenAIChat
 from tests.recordings import Exchange, answer_bytes, cases, exchanges
 from tests.upstream import Upstream, answer
 
@@ -80,6 +81,7 @@ def test_a_cloud_vendor_is_not_called_at_a_private_address() -> None:
 
 def test_what_the_row_says_comes_first(upstream: Upstream) -> None:
     adapter = at(upstream, "groq", dialect={"top_k": True}, chat_path="/elsewhere")
+    assert isinstance(adapter.wire, OpenAIChat)
     dialect = adapter.wire.dialect
     assert (dialect.top_k, dialect.reasoning_field, dialect.cap_field) == (True, "reasoning", "max_completion_tokens")
     assert adapter.paths["chat"] == "/elsewhere"
@@ -93,7 +95,7 @@ def test_operations_are_those_it_has_a_path_for(upstream: Upstream) -> None:
     assert (groq.capabilities.embeddings, groq.capabilities.rerank) == (False, False)
     for operation in ("embeddings", "rerank"):
         with pytest.raises(Unsupported) as caught:
-            groq.wire_for(operation)  # type: ignore[arg-type]
+            groq.wire_for(operation)
         assert caught.value.param == "model"
     assert together.wire_for("rerank") is WIRE
     assert voyage.wire_for("rerank") is VOYAGE
