@@ -232,7 +232,8 @@ def main() -> None:
                 print(
                     f"{busy['requests_s']:7.0f} requests/s at {options.connections} (p50 {busy['50%']:.1f} ms, "
                     f"p99 {busy['99%']:.1f} ms, bad {busy['bad']})   "
-                    f"added at 1: p50 {one['50%'] - alone['50%']:.2f} ms, p99 {one['99%'] - alone['99%']:.2f} ms   nginx alone p50 {alone['50%']:.2f} ms",
+                    f"added at 1: p50 {one['50%'] - alone['50%']:.2f} ms, p99 {one['99%'] - alone['99%']:.2f} ms   "
+                    f"nginx alone p50 {alone['50%']:.2f} ms",
                     flush=True,
                 )
     finally:

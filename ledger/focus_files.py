@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ledger.focus import COLUMNS, UNPRICED_COLUMNS, Export, FocusError, Value
+from ledger.money import EXACT, format_short, format_usd
 
 Format = Literal["csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("csv", "parquet")
 CONTENT_TYPES: Mapping[Format, str] = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 _CHUNK = 5_000
+_NUMBER_QUANTUM = Decimal(1).scaleb(-18)
 
 
 class NoParquet(FocusError):
@@ -53,7 +55,7 @@ def write_csv(rows: Iterable[Mapping[str, Value]], columns: Mapping[str, str], o
     writer = csv.writer(_Encoded(out))
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_text(row[name]) for name in columns])
+        writer.writerow([_text(row[name], kind) for name, kind in columns.items()])
 
 
 class _Encoded:
@@ -66,12 +68,14 @@ class _Encoded:
         return self._out.write(text.encode())
 
 
-def _text(value: Value) -> str:
+def _text(value: Value, kind: str) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal):
+        return format_short(value) if kind == "number" else format_usd(value)
+    return str(value)
 
 
 def _write_parquet(rows: Iterable[Mapping[str, Value]], columns: Mapping[str, str], out: IO[bytes]) -> None:
@@ -87,8 +91,13 @@ def _write_parquet(rows: Iterable[Mapping[str, Value]], columns: Mapping[str, st
     schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
     with pq.ParquetWriter(out, schema) as writer:
         for chunk in _chunks(rows):
-            values = {name: [row[name] for row in chunk] for name in columns}
+            values = {name: [_stored(row[name], kind) for row in chunk] for name, kind in columns.items()}
             writer.write_table(pa.table(values, schema=schema))
+
+
+def _stored(value: Value, kind: str) -> Value:
+    """A quantity or price as Parquet's decimals take it; 18 decimals are more than any rate has."""
+    return EXACT.quantize(value, _NUMBER_QUANTUM) if kind == "number" and isinstance(value, Decimal) else value
 
 
 def _chunks(rows: Iterable[Mapping[str, Value]]) -> Iterator[list[Mapping[str, Any]]]:

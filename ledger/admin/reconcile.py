@@ -17,7 +17,7 @@ from ledger.models import ReconcileRun
 from ledger.reconcile import ExportError, Report, SourceFile, reconcile
 from ledger.reconcile.matching import Class, Difference
 from ledger.reconcile.posting import PostError
-from ledger.reconcile.proposing import make_drafts, proposals
+from ledger.reconcile.proposing import Proposal, make_drafts, proposals
 from ledger.reconcile.reading import MAX_BYTES
 from ledger.reconcile.runs import export_of, keep, post_run
 from providers.admin_base import ReadOnlyAdmin, SelectWidget, TextareaWidget, TextWidget, exact, link
@@ -36,7 +36,7 @@ class UploadForm(forms.Form):
         required=False, max_length=200, widget=TextWidget, help_text="Only lines of this project, workspace or key."
     )
     mapping = forms.CharField(
-        required=False, widget=TextareaWidget(attrs={"rows": 6}), help_text="YAML: the columns of a CSV of another form."
+        required=False, widget=TextareaWidget(attrs={"rows": 6}), help_text="YAML: columns of a CSV of another form."
     )
 
     def clean(self) -> dict[str, Any]:
@@ -89,8 +89,8 @@ class ReconcileRunAdmin(ReadOnlyAdmin):
             except ExportError as error:
                 for problem in error.problems[:20]:
                     form.add_error(None, str(problem))
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": "Upload an export", "form": form}
-        return render(request, "ledger/desk/reconcile_upload.html", context)
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": "Upload an export"}
+        return render(request, "ledger/desk/reconcile_upload.html", context | {"form": form})
 
     def report_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """The classes, the differences, and the two buttons."""
@@ -103,7 +103,7 @@ class ReconcileRunAdmin(ReadOnlyAdmin):
         report = reconcile(export=export_of(run, now=timezone.now()), provider=run.provider)
         context = {
             **self.admin_site.each_context(request), "opts": self.opts, "title": f"Reconciliation: {run}", "run": run,
-            **_told(report), "proposals": proposals(report, provider=run.provider),
+            **_told(report), "proposals": [_price(each) for each in proposals(report, provider=run.provider)],
             "may_post": request.user.has_perm("ledger.add_adjustment"),
             "may_draft": request.user.has_perm("ledger.add_pricesheet"),
         }  # fmt: skip
@@ -152,6 +152,11 @@ def _told(report: Report) -> dict[str, Any]:
         "hidden": max(0, len(different) - _MOST_ROWS),
         "unexplained": "unknown" if percent is None else f"{exact(percent)} %",
     }
+
+
+def _price(each: Proposal) -> str:
+    old = "no rate" if each.old_usd is None else exact(each.old_usd)
+    return f"{each.model} {each.meter} from {each.day}: {old} → {exact(each.amount_usd)}"
 
 
 def _row(each: Difference) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -49,14 +50,19 @@ class Bedrock(HttpAdapter):
             config.credential, provider=config.name, region=region, profile=text_setting(config, "profile")
         )
         super().__init__(config)
-        self._control = Client(
-            provider=config.name,
-            base_url=_control_url(config, region),
+        self._control_url = _control_url(config, region)
+
+    @cached_property
+    def _control(self) -> Client:
+        """Made when models are first listed: a network may let through calls of models and nothing else."""
+        return Client(
+            provider=self.name,
+            base_url=self._control_url,
             headers={},
-            allow_plain_http=config.allow_plain_http,
-            allow_private_address=config.allow_private_address,
+            allow_plain_http=self.config.allow_plain_http,
+            allow_private_address=self.config.allow_private_address,
             idle_connections=1,
-            ca_bundle=text_setting(config, "ca_bundle"),
+            ca_bundle=text_setting(self.config, "ca_bundle"),
         )
 
     def headers(self, config: ProviderConfig) -> dict[str, str]:
@@ -95,7 +101,8 @@ class Bedrock(HttpAdapter):
 
     def close(self) -> None:
         super().close()
-        self._control.close()
+        if "_control" in self.__dict__:
+            self._control.close()
 
     def _ask_for_models(self, timeout_s: float) -> bytes:
         self._get(_MODELS, timeout_s=timeout_s)

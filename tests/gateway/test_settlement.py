@@ -80,7 +80,7 @@ def test_no_usage_is_unknown_where_the_provider_may_have_billed() -> None:
 
 def test_no_usage_is_nothing_where_it_cannot_have_billed() -> None:
     row = row_of(Ending(outcome="refused", usage=Usage(), may_have_billed=False))
-    assert (row.cost_usd, row.cost_source, row.unpriced_reason) == (0, "nothing_used", "")
+    assert (row.cost_usd, row.cost_source, row.unpriced_reason) == (Decimal(0), "nothing_used", "")
 
 
 def test_another_models_sheet_is_named_and_the_held_one_is_not_repeated() -> None:
@@ -97,7 +97,8 @@ def test_a_clock_that_went_back_makes_no_negative_duration() -> None:
 
 
 @pytest.mark.parametrize(("stated", "kept"), [
-    (Decimal("0.01"), Decimal("0.01")), (Decimal("NaN"), None), (Decimal("-1"), None), (Decimal("1e30"), None), (None, None),
+    (Decimal("0.01"), Decimal("0.01")), (Decimal("NaN"), None), (Decimal("-1"), None), (Decimal("1e30"), None),
+    (None, None),
 ])  # fmt: skip
 def test_a_stated_cost_is_kept_only_where_the_ledger_can_hold_it(stated: Decimal | None, kept: Decimal | None) -> None:
     usage = Usage(totals={"input": 1, "output": 1}, source="reported", stated_cost_usd=stated)

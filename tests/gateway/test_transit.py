@@ -9,10 +9,12 @@ from providers import sse
 from providers.errors import StreamInterrupted
 from providers.unified import Answer, Choice, TextPart, ToolCallPart
 from providers.wire import anthropic_messages, openai_chat
-from providers.wire.base import Admitted
-from tests.live.streams import CHAT_FRAMES, MESSAGES_FRAMES
+from providers.wire.base import Admitted, Wire
+from tests.live.streams import CHAT_FRAMES, MESSAGES_FRAMES, Frames
 
-CHAT, MESSAGES = openai_chat.WIRE, anthropic_messages.WIRE
+CHAT: Wire = openai_chat.WIRE
+MESSAGES: Wire = anthropic_messages.WIRE
+BOTH = [(CHAT, CHAT_FRAMES), (MESSAGES, MESSAGES_FRAMES)]
 
 
 def admitted(*, wants_usage: bool = True) -> Admitted:
@@ -24,8 +26,8 @@ def pieces(seen: Transit, frames: list[bytes]) -> list[Piece]:
     return [seen.see(event) for frame in frames for event in decoder.feed(frame)]
 
 
-@pytest.mark.parametrize(("wire", "frames"), [(CHAT, CHAT_FRAMES), (MESSAGES, MESSAGES_FRAMES)], ids=["chat", "messages"])
-def test_the_same_wire_passes_through_and_only_the_last_event_is_last(wire, frames) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("wire", "frames"), BOTH, ids=["chat", "messages"])
+def test_the_same_wire_passes_through_and_only_the_last_event_is_last(wire: Wire, frames: Frames) -> None:
     seen = transit(client=wire, provider=wire, admitted=admitted())
     assert isinstance(seen, PassThrough)
     got = pieces(seen, frames.whole)
@@ -45,7 +47,7 @@ def test_the_usage_event_is_dropped_for_a_client_that_did_not_ask() -> None:
 @pytest.mark.parametrize(("client", "provider", "frames", "end"), [
     (MESSAGES, CHAT, CHAT_FRAMES, b"message_stop"), (CHAT, MESSAGES, MESSAGES_FRAMES, b"[DONE]"),
 ], ids=["chat to messages", "messages to chat"])  # fmt: skip
-def test_another_wire_is_translated_and_ends_once(client, provider, frames, end) -> None:  # type: ignore[no-untyped-def]
+def test_another_wire_is_translated_and_ends_once(client: Wire, provider: Wire, frames: Frames, end: bytes) -> None:
     seen = transit(client=client, provider=provider, admitted=admitted())
     assert isinstance(seen, Translation)
     got = pieces(seen, frames.whole)
@@ -59,8 +61,10 @@ def test_another_wire_is_translated_and_ends_once(client, provider, frames, end)
 
 
 @pytest.mark.parametrize("client", [CHAT, MESSAGES], ids=["chat", "messages"])
-@pytest.mark.parametrize(("provider", "frames"), [(CHAT, CHAT_FRAMES), (MESSAGES, MESSAGES_FRAMES)], ids=["chat", "messages"])
-def test_an_early_end_is_an_interruption_and_what_was_seen_is_kept(client, provider, frames) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("provider", "frames"), BOTH, ids=["chat", "messages"])
+def test_an_early_end_is_an_interruption_and_what_was_seen_is_kept(
+    client: Wire, provider: Wire, frames: Frames
+) -> None:
     seen = transit(client=client, provider=provider, admitted=admitted())
     pieces(seen, frames.opening_and_text)
     with pytest.raises(StreamInterrupted):

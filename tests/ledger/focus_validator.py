@@ -19,8 +19,8 @@ MANDATORY = {
 }  # fmt: skip
 OPTIONAL = {
     "ChargeFrequency", "ConsumedQuantity", "ConsumedUnit", "ContractedUnitPrice", "ListUnitPrice", "PricingCategory",
-    "ResourceId", "ResourceName", "SkuId", "SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId", "SubAccountName",
-    "Tags",
+    "ResourceId", "ResourceName", "SkuId", "SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId",
+    "SubAccountName", "Tags",
 }  # fmt: skip
 NULLABLE = OPTIONAL | {"ChargeClass", "PricingQuantity", "PricingUnit"}
 NUMBERS = {
@@ -64,7 +64,8 @@ def _problems(row: Mapping[str, str], header: list[str]) -> list[str]:
               if name in NUMBERS and row[name] and not _NUMBER.fullmatch(row[name])]  # fmt: skip
     found += [f"{name} {row[name]!r} is no instant" for name in known
               if name in INSTANTS and not _INSTANT.fullmatch(row[name])]  # fmt: skip
-    found += [f"{name} {row[name]!r} is not allowed" for name, allowed in ALLOWED.items() if row.get(name, "") not in allowed]
+    found += [f"{name} {row[name]!r} is not allowed" for name, allowed in ALLOWED.items()
+              if row.get(name, "") not in allowed]  # fmt: skip
     found += [f"{one} without {other}" for one, other in _PAIRS if bool(row.get(one)) != bool(row.get(other))]
     return found or [*_of_periods(row), *_of_usage(row), *_of_json(row)]
 

@@ -93,7 +93,6 @@ def test_it_has_next_months_partition_made_though_it_owns_none(as_application: N
         "UPDATE ledger_archivedmonth SET dropped_at = now()",
         "DELETE FROM django_migrations",
         "SELECT ledger_grant_application(current_user)",
-        "SET ROLE postgres",
     ],
 )
 def test_it_cannot_bend_the_books(harm: str, as_application: None) -> None:

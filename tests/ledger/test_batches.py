@@ -1,4 +1,4 @@
-"""The SQL functions that write the ledger: order, replay, fence, admission, settlement. Past Python, as the database is."""
+"""The SQL functions that write the ledger, called without Python: order, replay, fence, admission, settlement."""
 
 from __future__ import annotations
 

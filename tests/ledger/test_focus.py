@@ -61,7 +61,7 @@ def sheet() -> Any:
 
 
 def _settle(sheet: Any, at: datetime = NOON, *, key: Any = None, pen: Pen | None = None, **meters: int) -> Any:
-    cost = Decimal(meters.get("input", 0)) * Decimal("0.0000025") + Decimal(meters.get("output", 0)) * Decimal("0.00001")
+    cost = meters.get("input", 0) * Decimal("0.0000025") + meters.get("output", 0) * Decimal("0.00001")
     return settle_at(
         at, key=key or factories.make_key(), model=sheet.model, sheet=sheet.pk, meters=meters, cost_usd=cost, pen=pen,
         input_tokens=meters.get("input", 0), output_tokens=meters.get("output", 0),
@@ -142,8 +142,9 @@ def test_a_call_of_unknown_cost_has_no_row_and_is_listed_aside(sheet: Any, tmp_p
 
 def test_an_unknown_cost_that_was_settled_is_a_correction_and_not_unpriced(sheet: Any) -> None:
     call = settle_at(
-        NOON, key=factories.make_key(), model=sheet.model, cost_usd=None, cost_source="unknown", unpriced_reason="no rate"
-    )
+        NOON, key=factories.make_key(), model=sheet.model, cost_usd=None, cost_source="unknown",
+        unpriced_reason="no rate",
+    )  # fmt: skip
     _adjust(call, "0.5", settles=True)
     rows, export = _export()
     assert (_billed(rows), export.unpriced_calls) == (Decimal("0.5"), 0)
@@ -168,8 +169,8 @@ def test_only_the_calls_of_the_month_are_in_it(sheet: Any) -> None:
 @given(
     calls=st.lists(
         st.tuples(
-            st.integers(1, 31), st.integers(0, 10**9), st.integers(0, 10**9), st.sampled_from(["known", "unknown", "odd"]),
-            st.decimals(min_value=-1, max_value=1, places=12),
+            st.integers(1, 31), st.integers(0, 10**9), st.integers(0, 10**9),
+            st.sampled_from(["known", "unknown", "odd"]), st.decimals(min_value=-1, max_value=1, places=12),
         ),
         max_size=8,
     )
@@ -179,14 +180,14 @@ def test_the_total_is_the_ledgers_to_the_last_digit_for_any_calls(calls: list[An
     before_rows = _billed(_export()[0])
     sheet = factories.make_sheet(rates={"input": "0.333333333333", "output": "0.000000000007"}, per=1_000_000)
     key, pen = factories.make_key(), Pen()
-    for day, given, out, kind, delta in calls:
-        meters = {name: n for name, n in (("input", given), ("output", out)) if n}
+    for day, came, went, kind, delta in calls:
+        meters = {name: n for name, n in (("input", came), ("output", went)) if n}
         at = datetime(2026, 10, day, tzinfo=UTC)
         cost = _rated(sheet, meters, at) if kind == "known" else Decimal("0.123456789012")
-        told = {"cost_usd": None, "cost_source": "unknown", "unpriced_reason": "no"} if kind == "unknown" else {"cost_usd": cost}
+        unknown = {"cost_usd": None, "cost_source": "unknown", "unpriced_reason": "no"}
         call = settle_at(
-            at, key=key, model=sheet.model, sheet=sheet.pk, meters=meters, input_tokens=given, output_tokens=out, pen=pen,
-            **told,
+            at, key=key, model=sheet.model, sheet=sheet.pk, meters=meters, input_tokens=came, output_tokens=went,
+            pen=pen, **(unknown if kind == "unknown" else {"cost_usd": cost}),
         )  # fmt: skip
         if delta:
             _adjust(call, f"{delta:f}")
@@ -209,7 +210,9 @@ def test_parquet_holds_the_same_values(sheet: Any, tmp_path: Path) -> None:
     rows, _ = _export()
     table = pq.read_table(path)
     assert table.column_names == list(COLUMNS)
-    assert [focus_files._text(value) for value in table["SkuPriceId"].to_pylist()] == [row["SkuPriceId"] for row in rows]
+    assert [value or "" for value in table["SkuPriceId"].to_pylist()] == [row["SkuPriceId"] for row in rows]
+    numbers = [None if value is None else Decimal(value) for value in table["PricingQuantity"].to_pylist()]
+    assert numbers == [Decimal(row["PricingQuantity"]) if row["PricingQuantity"] else None for row in rows]
     assert table["BilledCost"].to_pylist() == [Decimal(row["BilledCost"]) for row in rows]
     assert str(table.schema.field("BilledCost").type) == "decimal128(38, 12)"
 
@@ -240,7 +243,8 @@ def test_the_validator_sees_what_is_wrong(sheet: Any) -> None:
     [row], _ = _export()
     broken = [
         row | {"BilledCost": ""}, row | {"BilledCost": "1E-7"}, row | {"ChargeCategory": "Fun"},
-        row | {"ChargePeriodEnd": "2026-10-06"}, row | {"ConsumedUnit": ""}, row | {"PricingQuantity": "", "PricingUnit": ""},
+        row | {"ChargePeriodEnd": "2026-10-06"}, row | {"ConsumedUnit": ""},
+        row | {"PricingQuantity": "", "PricingUnit": ""},
         row | {"BillingPeriodEnd": "2026-10-02T00:00:00Z"}, row | {"SkuId": ""}, row | {"Tags": "[]"},
     ]  # fmt: skip
     assert all(problems([each], columns=COLUMNS) for each in broken)

@@ -36,7 +36,8 @@ class Books:
         self.model, self.key = sheet.model, factories.make_key()
         self.limit = factories.make_limit(key=self.key, amount="1000", period="total")
         self.pen = Pen()
-        self.march, self.late, self.early, self.april = (self._hold(at) for at in (IN_MARCH, IN_MARCH, IN_APRIL, IN_APRIL))
+        moments = (IN_MARCH, IN_MARCH, IN_APRIL, IN_APRIL)
+        self.march, self.late, self.early, self.april = (self._hold(at) for at in moments)
         for batch in ([self.march], [self.late, self.early], [self.april]):
             self.pen.write(settles=[self._settle(hold, sheet.pk) for hold in batch])
         Adjustment.objects.create(
@@ -49,7 +50,9 @@ class Books:
         return hold
 
     def _settle(self, hold: Any, sheet: int) -> Any:
-        return make_settle(hold, sheet=sheet, cost_usd=Decimal("0.0006"), raw_usage={"é": [1, None]}, usage_flags=["a", "b"])
+        return make_settle(
+            hold, sheet=sheet, cost_usd=Decimal("0.0006"), raw_usage={"é": [1, None]}, usage_flags=["a", "b"]
+        )
 
 
 @pytest.fixture
@@ -154,9 +157,9 @@ def test_what_is_kept_of_a_dropped_month_is_final(books: Books, tmp_path: Path) 
     _archive(tmp_path)
     archive.drop(month=MARCH, now=NOW)
     for table in ("archivedrollup", "archivedwindow", "archivedbatch", "archivedmonth"):
-        for what in (f"DELETE FROM ledger_{table}", f"UPDATE ledger_{table} SET month = month", f"TRUNCATE ledger_{table}"):
+        for what in ("DELETE FROM {}", "UPDATE {} SET month = month", "TRUNCATE {}"):
             with pytest.raises(Error, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(what)
+                cursor.execute(what.format(f"ledger_{table}"))
 
 
 def test_a_month_that_is_not_archived_is_not_dropped(books: Books) -> None:

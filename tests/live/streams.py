@@ -49,7 +49,9 @@ CHAT_FRAMES = Frames(
     last=b"data: [DONE]\n\n",
     error=frame({"error": {"message": "Overloaded", "type": "overloaded_error", "code": 529}}),
 )  # fmt: skip
-_MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": [], "stop_reason": None}
+_MESSAGE: dict[str, object] = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": [], "stop_reason": None
+}  # fmt: skip
 MESSAGES_FRAMES = Frames(
     opening=[
         frame(

@@ -103,7 +103,8 @@ def test_parallel_tools_and_their_results(gateway: Gateway, wire: str, account: 
     assert [(use.id, use.input) for use in uses] == [("call_Rome", {"city": "Rome"}), ("call_Oslo", {"city": "Oslo"})]
     results = [{"type": "tool_result", "tool_use_id": use.id, "content": f"sun for {use.id}"} for use in uses]
     turn = {"role": "assistant", "content": [use.model_dump(exclude_none=True) for use in uses]}
-    again = client.messages.create(**asked(account, tools=TOOLS, messages=[*ASK, turn, {"role": "user", "content": results}]))
+    turns = [*ASK, turn, {"role": "user", "content": results}]
+    again = client.messages.create(**asked(account, tools=TOOLS, messages=turns))
     assert again.stop_reason == "end_turn"
     sent = json.dumps(arrived(gateway))
     assert all(text in sent for text in ("call_Rome", "call_Oslo", "sun for call_Rome", "sun for call_Oslo"))
@@ -142,8 +143,8 @@ THINKING: list[dict[str, Any]] = [
 def test_thinking_blocks_survive_the_way_and_the_next_turn(gateway: Gateway) -> None:
     account = gateway.account(wire="anthropic")
     body = {
-        "id": "m", "type": "message", "role": "assistant", "model": "up", "stop_reason": "end_turn", "content": THINKING,
-        "usage": {"input_tokens": 20, "output_tokens": 6},
+        "id": "m", "type": "message", "role": "assistant", "model": "up", "stop_reason": "end_turn",
+        "content": THINKING, "usage": {"input_tokens": 20, "output_tokens": 6},
     }  # fmt: skip
     gateway.upstream.script(answer(body=json.dumps(body).encode()))
     with client_of(gateway, account) as client:
@@ -222,9 +223,9 @@ def test_an_error_within_a_stream_is_raised(
 
 def test_a_bad_key_is_an_authentication_error(gateway: Gateway) -> None:
     account = gateway.account()
-    with Anthropic(base_url=gateway.url, api_key="sk-ant-wrong", max_retries=0) as client:
-        with pytest.raises(anthropic.AuthenticationError):
-            client.messages.create(**asked(account))
+    stranger = Anthropic(base_url=gateway.url, api_key="sk-ant-wrong", max_retries=0)
+    with stranger as client, pytest.raises(anthropic.AuthenticationError):
+        client.messages.create(**asked(account))
 
 
 def test_models_are_listed_in_this_clients_shape(account: Account, client: Anthropic) -> None:

@@ -112,8 +112,12 @@ NO_REQUESTS = {
     "overlong UTF-8": b'{"model": "x\xc0\x80", "messages": []}',
     "a NUL": b'{"model": "x\\u0000", "messages": [{"role": "user", "content": "a"}]}',
     "a raw NUL": b'{"model": "x\x00"}',
-    "deep": b'{"model": "x", "messages": [{"role": "user", "content": "a"}], "z": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
-    "deep in a message": b'{"model": "x", "messages": ' + b'[{"role":"user","content":' * 5_000 + b"1" + b"}]" * 5_000 + b"}",
+    "deep": (
+        b'{"model": "x", "messages": [{"role": "user", "content": "a"}], "z": ' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+    ),
+    "deep in a message": (
+        b'{"model": "x", "messages": ' + b'[{"role":"user","content":' * 5_000 + b"1" + b"}]" * 5_000 + b"}"
+    ),
 }  # fmt: skip
 
 

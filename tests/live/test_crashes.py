@@ -128,10 +128,9 @@ POINTS = {
 @pytest.mark.parametrize(("gateway", "outcome"), POINTS.items(), ids=POINTS, indirect=["gateway"])
 def test_a_death_at_each_point_leaves_exactly_one_row(gateway: Gateway, outcome: str) -> None:
     account = gateway.account(limits=LIMITS)
+    # Broken off at once, or in the middle of the chunked body.
     with pytest.raises(requests.RequestException):
-        # Broken off at once, or in the middle of the chunked body.
-        assert gateway.chat(account, stream=True).content.endswith(b"[DONE]\n\n")
-        raise requests.RequestException("the answer came whole, from a worker that died after it")
+        gateway.chat(account, stream=True)
     (call,) = assert_swept(account, count=1)
     assert call.outcome == outcome
     if outcome == "abandoned":
@@ -170,11 +169,13 @@ def test_a_death_around_each_write_leaves_what_was_committed(gateway: Gateway, o
     assert len(gateway.upstream.arrivals) - arrivals == (":2" in str(gateway.environment["TOLLBOOK_CRASH_AT"]))
 
 
-def test_a_paused_process_is_fenced_and_its_settle_becomes_an_adjustment(gateway: Gateway, own_database: str,
-                                                                         tmp_path: Path) -> None:
+def test_a_paused_process_is_fenced_and_its_settle_becomes_an_adjustment(
+    gateway: Gateway, own_database: str, tmp_path: Path
+) -> None:
     account = gateway.account(limits=LIMITS)
     go_on = threading.Event()
-    gateway.upstream.script(events([*CHAT_FRAMES.opening_and_text, Wait(go_on), *CHAT_FRAMES.closing, CHAT_FRAMES.last]))
+    rest = [*CHAT_FRAMES.closing, CHAT_FRAMES.last]
+    gateway.upstream.script(events([*CHAT_FRAMES.opening_and_text, Wait(go_on), *rest]))
     (pid,) = gateway.worker_pids()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(gateway.chat, account, stream=True)

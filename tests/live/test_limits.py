@@ -29,8 +29,8 @@ def refusal(answered: requests.Response) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("metric", "period", "word"), [
     ("usd", "day", "USD a day"), ("tokens", "day", "tokens a day"), ("requests", "minute", "requests a minute"),
-    ("requests", "hour", "requests a hour"), ("requests", "week", "requests a week"), ("tokens", "month", "tokens a month"),
-    ("requests", "total", "requests in total"),
+    ("requests", "hour", "requests a hour"), ("requests", "week", "requests a week"),
+    ("tokens", "month", "tokens a month"), ("requests", "total", "requests in total"),
 ])  # fmt: skip
 def test_a_limit_that_is_reached_says_which_and_until_when(
     gateway: Gateway, metric: str, period: str, word: str

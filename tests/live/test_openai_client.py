@@ -33,18 +33,25 @@ TOOLS: Any = [
     }
 ]
 # What each wire answers when the model calls two tools at once.
+CITIES = ("Rome", "Oslo")
 TOOL_CALLS = {
     "openai": {
         "id": "c", "object": "chat.completion", "created": 1, "model": "up",
-        "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": None, "tool_calls": [
-            {"id": f"call_{city}", "type": "function", "function": {"name": "weather", "arguments": f'{{"city": "{city}"}}'}}
-            for city in ("Rome", "Oslo")
-        ]}}],
+        "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {
+            "role": "assistant", "content": None, "tool_calls": [
+                {"id": f"call_{city}", "type": "function", "function": {
+                    "name": "weather", "arguments": json.dumps({"city": city})}}
+                for city in CITIES
+            ],
+        }}],
         "usage": {"prompt_tokens": 20, "completion_tokens": 6, "total_tokens": 26},
     },
     "anthropic": {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "up", "stop_reason": "tool_use", "stop_sequence": None,
-        "content": [{"type": "tool_use", "id": f"call_{city}", "name": "weather", "input": {"city": city}} for city in ("Rome", "Oslo")],
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "up",
+        "stop_reason": "tool_use", "stop_sequence": None,
+        "content": [
+            {"type": "tool_use", "id": f"call_{city}", "name": "weather", "input": {"city": city}} for city in CITIES
+        ],
         "usage": {"input_tokens": 20, "output_tokens": 6},
     },
 }  # fmt: skip

@@ -15,12 +15,14 @@ from tests.upstream import answer, events
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 ODD_FIELDS = (
-    b'"invented_tomorrow": {"deep": [1, 2.50, -0.0, 1e400, "\\u00e9\\ud83d\\ude00"], "n": 123456789012345678901234567890},'
+    b'"invented_tomorrow": {"deep": [1, 2.50, -0.0, 1e400, "\\u00e9\\ud83d\\ude00"], '
+    b'"n": 123456789012345678901234567890},'
     b' "temperature": 0.70'
 )
 ANSWER = (
-    b'{ "id":"chatcmpl-1","object":"chat.completion","created":1,"model":"fake-model","x_new":{"price":1.10, "big":1e999},'
-    b'"choices":[{"index":0,"message":{"role":"assistant","content":"Ja \\u2014 gern","hint":null},"finish_reason":"stop"}],'
+    b'{ "id":"chatcmpl-1","object":"chat.completion","created":1,"model":"fake-model",'
+    b'"x_new":{"price":1.10, "big":1e999},"choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":"Ja \\u2014 gern","hint":null},"finish_reason":"stop"}],'
     b'\n "usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"new_count":3}}'
 )
 MESSAGE = (
@@ -36,9 +38,9 @@ def raw(body: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize(("path", "wire"), [(CHAT, "openai"), (MESSAGES, "anthropic")])
 def test_unknown_request_fields_reach_the_provider_byte_for_byte(gateway: Gateway, path: str, wire: str) -> None:
     account = gateway.account(wire=wire, upstream_name="fake-model")
-    body = b'{"model": %b, "max_tokens": 9, %b, "messages": [ {"role":"user", "content":"Hi\\n", "tomorrow": [ ] } ]}' % (
-        json.dumps(account.model.name).encode(), ODD_FIELDS,
-    )  # fmt: skip
+    messages = b'[ {"role":"user", "content":"Hi\\n", "tomorrow": [ ] } ]'
+    name = json.dumps(account.model.name).encode()
+    body = b'{"model": %b, "max_tokens": 9, %b, "messages": %b}' % (name, ODD_FIELDS, messages)
     gateway.upstream.script(answer(body=ANSWER if path == CHAT else MESSAGE))
     assert gateway.post(path, body, headers=account.headers).status_code == 200
     sent, arrived = raw(body), raw(gateway.upstream.arrivals[-1].body)
@@ -49,9 +51,8 @@ def test_unknown_request_fields_reach_the_provider_byte_for_byte(gateway: Gatewa
 
 def test_a_stream_gets_the_usage_switch_and_nothing_else(gateway: Gateway) -> None:
     account = gateway.account()
-    body = b'{"model": "%b", "stream": true, "stream_options": {"later": 1.0}, %b, "messages": [{"role":"user","content":"x"}]}' % (
-        account.model.name.encode(), ODD_FIELDS,
-    )  # fmt: skip
+    rest = b'"stream_options": {"later": 1.0}, "messages": [{"role":"user","content":"x"}]'
+    body = b'{"model": "%b", "stream": true, %b, %b}' % (account.model.name.encode(), ODD_FIELDS, rest)
     gateway.upstream.script(events([b"data: [DONE]\n\n"]))
     assert gateway.post(CHAT, body, headers=account.headers).status_code == 200
     sent, arrived = raw(body), raw(gateway.upstream.arrivals[-1].body)
@@ -91,7 +92,8 @@ def test_a_stream_comes_back_byte_for_byte_but_for_the_cost_comment(gateway: Gat
     account = gateway.account()
     frames = [
         b": a comment of the provider\n\n",
-        b'event: odd\nid: 7\ndata: {"id":"c","model":"fake-model","choices":[{"index":0,"delta":{"content":"A\\u00e9"}}],"x":1.0}\n\n',
+        b'event: odd\nid: 7\ndata: {"id":"c","model":"fake-model","x":1.0,'
+        b'"choices":[{"index":0,"delta":{"content":"A\\u00e9"}}]}\n\n',
         b'data:{"id":"c","model":"fake-model","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\r\n\r\n',
         b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}}\n\n',
         b"data: [DONE]\n\n",
@@ -101,7 +103,8 @@ def test_a_stream_comes_back_byte_for_byte_but_for_the_cost_comment(gateway: Gat
     comment, rest = split_comment(got)
     assert rest == b"".join(frames)
     call = books.call_of(account.key.pk)
-    assert comment == f": tollbook call_id={call.id} cost_usd={usd(5, 3):.12f} input_tokens=5 output_tokens=3\n\n".encode()
+    told = f": tollbook call_id={call.id} cost_usd={usd(5, 3):.12f} input_tokens=5 output_tokens=3\n\n"
+    assert comment == told.encode()
 
 
 def split_comment(stream: bytes) -> tuple[bytes, bytes]:

@@ -52,7 +52,7 @@ class Command(BaseCommand):
                     raise CommandError("Nothing was posted: look at the differences, then add --confirm.")
                 self._show_posted(post_run(run, actor=None, now=now))
         except (ExportError, PostError) as error:
-            raise CommandError(f"{error} Nothing was applied.") from None
+            raise CommandError(f"{str(error).rstrip('.')}. Nothing was applied.") from None
 
     def _show(self, export: Export, report: Report, *, verbose: bool) -> None:
         first, last = min(export.days), max(export.days)

@@ -28,14 +28,15 @@ def finance() -> Client:
         meters={"input": 10, "output": 5},
     )  # fmt: skip
     settle_at(
-        NOON, key=factories.make_key(), model=sheet.model, cost_usd=None, cost_source="unknown", unpriced_reason="no rate"
-    )
+        NOON, key=factories.make_key(), model=sheet.model, cost_usd=None, cost_source="unknown",
+        unpriced_reason="no rate",
+    )  # fmt: skip
     return by_key(make_person("ann", scopes=("read-spend",)).text)
 
 
 def _content(answer: object) -> bytes:
     assert isinstance(answer, FileResponse)
-    return b"".join(answer)  # type: ignore[arg-type]  # a file of bytes, read in this process
+    return b"".join(answer)
 
 
 def test_it_is_a_file_that_adds_up_to_what_its_headers_say(finance: Client) -> None:

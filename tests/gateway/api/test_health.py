@@ -18,6 +18,7 @@ pytestmark = pytest.mark.urls("gateway.api.urls")
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_checks", {})
+    monkeypatch.setattr(health, "_warnings", {})
 
 
 def ready() -> tuple[int, dict[str, Any]]:
@@ -53,6 +54,19 @@ def test_a_check_that_breaks_is_bad_and_its_words_stay_inside() -> None:
 
     health.register("database", broken)
     assert ready() == (503, {"ready": False, "checks": {"database": "failed: OperationalError"}})
+
+
+def test_a_warning_is_told_and_refuses_no_traffic() -> None:
+    health.register("writer", lambda: None)
+    health.register_warning("spare", lambda: None)
+    health.register_warning("partitions", lambda: "calls lie in the default partition")
+    warnings = {"partitions": "calls lie in the default partition"}
+    assert ready() == (200, {"ready": True, "checks": {"writer": "ok"}, "warnings": warnings})
+
+
+@pytest.mark.django_db
+def test_the_default_partition_is_looked_at_by_a_connection_of_its_own() -> None:
+    assert health._stray_calls() is None
 
 
 @pytest.mark.django_db

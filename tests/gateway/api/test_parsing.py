@@ -58,7 +58,8 @@ def test_bodies_are_bounded_packed_or_not(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("meta", [
-    {"CONTENT_LENGTH": "9"}, {"CONTENT_LENGTH": "many"}, {"HTTP_CONTENT_ENCODING": "br"}, {"HTTP_CONTENT_ENCODING": "gzip"},
+    {"CONTENT_LENGTH": "9"}, {"CONTENT_LENGTH": "many"},
+    {"HTTP_CONTENT_ENCODING": "br"}, {"HTTP_CONTENT_ENCODING": "gzip"},
 ])  # fmt: skip
 def test_headers_that_lie_about_the_body_are_refused(meta: dict[str, str]) -> None:
     assert code_of(b"{}", **meta) == "invalid_request"
@@ -73,7 +74,9 @@ def test_tags_are_pairs() -> None:
     assert parsing.tags(" team = search ,env=prod,, note=a=b") == {"team": "search", "env": "prod", "note": "a=b"}
 
 
-@pytest.mark.parametrize("text", ["team", "=x", "a b=c", f"a={'x' * 257}", "a=\x07", ",".join(f"t{n}=1" for n in range(17))])
+@pytest.mark.parametrize("text", [
+    "team", "=x", "a b=c", f"a={'x' * 257}", "a=\x07", ",".join(f"t{n}=1" for n in range(17)),
+])  # fmt: skip
 def test_other_tags_are_refused_by_name(text: str) -> None:
     with pytest.raises(ApiError) as caught:
         parsing.tags(text)
@@ -91,6 +94,8 @@ def test_another_timeout_is_refused(text: str) -> None:
         parsing.timeout_s(text)
 
 
-@pytest.mark.parametrize(("text", "kept"), [("req-1", "req-1"), ("a b", ""), ("x" * 129, ""), ("a\r\nSet-Cookie: x", ""), ("", "")])
+@pytest.mark.parametrize(("text", "kept"), [
+    ("req-1", "req-1"), ("a b", ""), ("x" * 129, ""), ("a\r\nSet-Cookie: x", ""), ("", ""),
+])  # fmt: skip
 def test_a_clients_id_is_echoed_only_where_it_is_plain(text: str, kept: str) -> None:
     assert parsing.client_request_id(text) == kept

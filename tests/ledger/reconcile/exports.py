@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -39,13 +39,13 @@ def openai_usage(model: str, **counts: Any) -> dict[str, Any]:
 
 def anthropic_page(buckets: dict[date, list[dict[str, Any]]]) -> bytes:
     data = [
-        {"starting_at": f"{day}T00:00:00Z", "ending_at": f"{date.fromordinal(day.toordinal() + 1)}T00:00:00Z", "results": rows}
+        {"starting_at": f"{day}T00:00:00Z", "ending_at": f"{day + timedelta(days=1)}T00:00:00Z", "results": rows}
         for day, rows in buckets.items()
     ]
     return json.dumps({"data": data, "has_more": False, "next_page": None}).encode()
 
 
-def anthropic_cost(cents: Any, *, model: str = "claude-sonnet-4-5", **fields: Any) -> dict[str, Any]:
+def anthropic_cost(cents: Any, *, model: str | None = "claude-sonnet-4-5", **fields: Any) -> dict[str, Any]:
     return {
         "amount": cents, "currency": "USD", "cost_type": "tokens", "token_type": "uncached_input_tokens",
         "model": model, "workspace_id": None, "description": "", "service_tier": "standard", "context_window": "0-200k",
@@ -61,5 +61,5 @@ USAGE_CSV = (
 
 
 def csv_times(day: date) -> str:
-    after = date.fromordinal(day.toordinal() + 1)
+    after = day + timedelta(days=1)
     return f"{seconds(day)},{seconds(after)},{day}T00:00:00+00:00,{after}T00:00:00+00:00"

@@ -65,7 +65,8 @@ def test_a_line_item_is_a_model_and_a_meter(words: str, expected: tuple[str, str
 
 
 def test_an_amount_keeps_every_digit_of_its_text() -> None:
-    page = openai_page({DAY: [openai_cost("gpt-4o, input", 0)]}).replace(b'"value": 0', b'"value": 0.06000000000000000333')
+    page = openai_page({DAY: [openai_cost("gpt-4o, input", 0)]})
+    page = page.replace(b'"value": 0', b'"value": 0.06000000000000000333')
     line = _one(_read(page))
     assert line.amount_usd == Decimal("0.06000000000000000333")
     assert (line.day, line.model, line.meter, line.row) == (DAY, "gpt-4o", "input", 1)
@@ -186,7 +187,7 @@ def test_costs_and_usage_complete_each_other() -> None:
     costs = openai_page({DAY: [openai_cost("gpt-4o, input", 0.25, quantity=99)]})
     usage = openai_page({DAY: [openai_usage("gpt-4o", input_tokens=100)]})
     export = _read(costs, usage)
-    assert sorted((line.amount_usd, line.quantity) for line in export.lines if line.amount_usd) == [(Decimal("0.25"), None)]
+    assert [(line.amount_usd, line.quantity) for line in export.lines if line.amount_usd] == [(Decimal("0.25"), None)]
     assert [line.quantity for line in export.lines if line.quantity] == [Decimal(100)]
 
 
@@ -200,13 +201,13 @@ def test_only_lines_of_one_project_can_be_kept() -> None:
     ("content", "row", "field", "words"),
     [
         (openai_page({DAY: [openai_cost("gpt-4o, input", "six")]}), 1, "amount.value", "'six' is not a number"),
-        (openai_page({DAY: [openai_cost("a, input", 1), openai_cost("a, output", None)]}), 2, "amount.value", "no amount"),
+        (openai_page({DAY: [openai_cost("a, input", 1), openai_cost("b", None)]}), 2, "amount.value", "no amount"),
         (openai_page({DAY: [openai_cost("a, input", 1, currency="eur")]}), 1, "amount.currency", "'EUR' is not USD"),
         (openai_page({DAY: [openai_cost("a, input", 1e13)]}), 1, "amount.value", "beyond the ledger's range"),
         (openai_page({DAY: [openai_usage("a", input_tokens=-1)]}), 1, "input_tokens", "negative"),
         (openai_page({DAY: [openai_usage("a", input_tokens=[1])]}), 1, "input_tokens", "not a number"),
         (openai_page({DAY: [openai_usage("a", input_tokens=True)]}), 1, "input_tokens", "not a number"),
-        (openai_page({DAY: [openai_usage("a", input_tokens=1, input_cached_tokens=2)]}), 1, "input_cached_tokens", "cached of"),
+        (openai_page({DAY: [openai_usage("a", input_cached_tokens=2)]}), 1, "input_cached_tokens", "2 cached of 0"),
         (openai_page({DAY: []}, has_more=True), 0, "has_more", "fetch every page"),
         (openai_page({NOW.date(): []}), 1, "start_time", "is not over"),
         (anthropic_page({DAY: [anthropic_cost(123.45)]}), 1, "amount", "not a text of cents"),

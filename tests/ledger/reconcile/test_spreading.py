@@ -23,7 +23,7 @@ def test_shares_add_up_to_the_last_digit_and_none_goes_the_other_way(total: Deci
 
 
 @given(AMOUNTS, WEIGHTS)
-def test_a_share_is_within_a_digit_of_its_proportion_but_for_the_heaviest(total: Decimal, weights: list[Decimal]) -> None:
+def test_each_share_but_the_heaviest_is_in_proportion(total: Decimal, weights: list[Decimal]) -> None:
     if not any(weights):
         return
     shares = spread(total, weights)

@@ -192,10 +192,11 @@ def test_values_that_mean_the_default_are_no_reason_to_refuse() -> None:
 
 def test_a_schema_is_sent_as_text() -> None:
     wanted = OutputFormat("json_schema", name="out", schema={"type": "object"}, strict=True)
+    schema = {"schema": '{"type":"object"}', "name": "out"}
     assert sent(asked(output_format=wanted, reasoning=Reasoning(effort="low")))["outputConfig"] == {
-        "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": '{"type":"object"}', "name": "out"}}},
+        "textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}},
         "effort": "low",
-    }  # fmt: skip
+    }
 
 
 def test_no_tools_are_offered_where_none_may_be_used() -> None:

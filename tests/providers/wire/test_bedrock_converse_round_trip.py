@@ -43,7 +43,7 @@ IMAGES = st.builds(ImagePart, data=BASE64, media_type=MEDIA_TYPES, cache_control
     ImagePart, url=S3, media_type=MEDIA_TYPES
 )
 DOCUMENTS = st.sampled_from(["application/pdf", "text/plain", "text/csv", "text/html", "text/markdown"])
-EXTRA = st.just({}) | st.just({"context": "from the archive", "citations": {"enabled": True}})
+EXTRA: st.SearchStrategy[dict[str, Any]] = st.sampled_from([{}, {"context": "from afar", "citations": {"enabled": True}}])
 FILES = st.builds(
     FilePart, data=BASE64, media_type=DOCUMENTS, name=TITLES, cache_control=MARKS, extra=EXTRA
 ) | st.builds(FilePart, url=S3, media_type=DOCUMENTS, name=TITLES)

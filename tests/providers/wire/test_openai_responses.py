@@ -147,7 +147,7 @@ def test_no_state_is_what_unsaid_means() -> None:
 TURNS = [
     {"role": "developer", "content": "Be brief."},
     {"role": "user", "content": [{"type": "input_text", "text": "Weather?"}]},
-    {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Ask."}], "encrypted_content": "s"},
+    {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "Ask."}], "encrypted_content": "s"},
     {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [
         {"type": "output_text", "text": "Let me look.", "annotations": []}]},
     {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "look", "arguments": '{"a":1}'},

@@ -177,7 +177,7 @@ CALLED = st.builds(ToolCallPart, id=NAMES, name=NAMES, arguments=WORDS)
 def choices(draw: st.DrawFn) -> Choice:
     parts = tuple(draw(several(ANSWERED | CALLED)))
     called = any(isinstance(part, ToolCallPart) for part in parts)
-    reason = draw(st.sampled_from(["length", "content_filter", "tool_calls" if called else "stop"]))
+    reason: Any = draw(st.sampled_from(["length", "content_filter", "tool_calls" if called else "stop"]))
     return Choice(parts=parts, stop_reason=reason)
 
 

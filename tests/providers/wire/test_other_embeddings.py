@@ -94,6 +94,10 @@ def test_geminis_usage_with_its_modalities() -> None:
     metadata: dict[str, Any] = {"promptTokenCount": 261, "promptTokensDetails": details}
     usage = decoded(gemini_embed.SINGLE, embedding={"values": [0.5]}, usageMetadata=metadata).usage
     assert usage == Usage(totals={"input": 261, "input_image": 258}, source="reported", raw=metadata)
+    odd = [{"modality": "IMAGE", "tokenCount": 9}, {"modality": "AUDIO", "tokenCount": 9}, "x", {"modality": 3}]
+    metadata = {"promptTokenCount": 10, "promptTokensDetails": odd}
+    usage = decoded(gemini_embed.SINGLE, embedding={"values": [0.5]}, usageMetadata=metadata).usage
+    assert usage.totals == {"input": 10, "input_image": 9, "input_audio": 1}
     metadata = {"promptTokenCount": 261, "promptTokenDetails": details}
     usage = decoded(gemini_embed.BATCH, embeddings=[{"values": [0.5]}], usageMetadata=metadata).usage
     assert (usage.totals, usage.flags) == ({"input": 261}, ("unmetered:promptTokenDetails",))
