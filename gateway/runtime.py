@@ -18,7 +18,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connections
 
 from gateway import snapshot as snapshots
-from gateway.breaker import Breaker, FirstBytes
+from gateway.breaker import Breaker, FirstBytes, State
 from gateway.errors import ledger_unavailable
 from gateway.expectations import Expectations
 from gateway.keyring import Keyring
@@ -79,6 +79,10 @@ class Runtime:
         """The circuit breaker of a target, in this process."""
         found = self._breakers.get(model_id)
         return found if found is not None else self._breakers.setdefault(model_id, Breaker())
+
+    def breaker_states(self) -> dict[int, State]:
+        """The breakers of the targets that this process has called, by model id."""
+        return {model_id: breaker.state for model_id, breaker in list(self._breakers.items())}
 
     def first_bytes(self, model_id: int) -> FirstBytes:
         """How long a target took to its first byte lately, in this process."""
@@ -183,6 +187,11 @@ def runtime() -> Runtime:
     if found is not None and found.pid == os.getpid():
         return found
     return _start()
+
+
+def started() -> Runtime | None:
+    """This process's runtime, if it has one already."""
+    return _current if _current is not None and _current.pid == os.getpid() else None
 
 
 def _start() -> Runtime:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Generator
 from contextlib import closing
 from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def _write(month: date, path: Path) -> None:
     rows = _table_rows(month)
     with path.open("wb") as out:
         with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-            while chunk := [row for row, _ in zip(rows, range(_CHUNK), strict=False)]:
+            while chunk := list(islice(rows, _CHUNK)):
                 columns = zip(zip(*chunk, strict=True), schema.types, strict=True)
                 arrays = [pa.array(values, kind) for values, kind in columns]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

@@ -184,3 +184,28 @@ class RouteTarget(models.Model):
 
     def __str__(self) -> str:
         return f"{self.route}: {self.model}"
+
+
+class HealthCheck(models.Model):
+    """What one health check of a provider found, kept for a month for charts."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="health_checks")
+    checked_at = models.DateTimeField()
+    healthy = models.BooleanField()
+    latency_ms = models.FloatField()
+    error = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ["-checked_at", "-id"]
+        indexes = [models.Index(fields=["provider", "-checked_at"], name="healthcheck_newest")]
+        constraints = [
+            models.CheckConstraint(condition=Q(latency_ms__gte=0), name="healthcheck_latency_not_negative"),
+            models.CheckConstraint(
+                condition=Q(healthy=True, error="") | Q(healthy=False) & ~Q(error=""),
+                name="healthcheck_unhealthy_has_error",
+                violation_error_message="A provider is healthy, or there is an error that says why not.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {'healthy' if self.healthy else 'unhealthy'}"

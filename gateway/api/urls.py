@@ -12,6 +12,7 @@ from gateway.api.focus import FocusView
 from gateway.api.health import healthz, readyz
 from gateway.api.limits import LimitsView
 from gateway.api.prices import ComparePricesView, EstimateView, PricesView
+from gateway.api.provider_health import ProvidersHealthView
 from gateway.api.spend import SpendView
 
 # The schema and its pages hold no data, so they open without a login: a developer reads them before having a key.
@@ -26,6 +27,7 @@ urlpatterns = [
     path("api/prices/", PricesView.as_view(), name="api-prices"),
     path("api/prices/compare/", ComparePricesView.as_view(), name="api-prices-compare"),
     path("api/prices/estimate/", EstimateView.as_view(), name="api-prices-estimate"),
+    path("api/providers/health/", ProvidersHealthView.as_view(), name="api-providers-health"),
     path("api/schema/", SpectacularAPIView.as_view(**_OPEN), name="api-schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="api-schema", **_OPEN), name="api-docs"),
     path("healthz", healthz, name="healthz"),

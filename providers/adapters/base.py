@@ -43,7 +43,7 @@ class Capabilities(Struct, frozen=True):
 
 class Health(Struct, frozen=True):
     """What a health check found. A check that costs money names its `model` and keeps the `answer`, whose usage the
-    caller books."""
+    caller books; `failure` is what `error` tells of."""
 
     healthy: bool
     latency_ms: float
@@ -51,6 +51,7 @@ class Health(Struct, frozen=True):
     error: str = ""
     model: str = ""
     answer: bytes = b""
+    failure: ProviderError | None = None
 
 
 class ProviderConfig(Struct, frozen=True, kw_only=True):
@@ -332,18 +333,20 @@ class HttpAdapter(Conversation):
 def timed_health(probe: Callable[[], bytes], *, model: str = "") -> Health:
     """Run `probe`: it raises ProviderError when the provider is not well, and returns an answer that was paid for."""
     checked_at, begun = datetime.now(UTC), time.monotonic()
-    answer, error = b"", ""
+    answer: bytes = b""
+    failure: ProviderError | None = None
     try:
         answer = probe()
-    except ProviderError as failure:
-        error = failure.message
+    except ProviderError as error:
+        failure = error
     return Health(
-        healthy=not error,
+        healthy=failure is None,
         latency_ms=(time.monotonic() - begun) * 1000,
         checked_at=checked_at,
-        error=error,
+        error=(failure.message or failure.code) if failure is not None else "",
         model=model,
         answer=answer,
+        failure=failure,
     )
 
 

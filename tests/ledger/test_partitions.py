@@ -109,6 +109,13 @@ def test_an_archive_holds_every_column_of_every_call(books: Books, tmp_path: Pat
     assert table["usage_flags"].to_pylist() == [["a", "b"]] * 2
 
 
+def test_calls_beyond_one_chunk_are_archived_too(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_CHUNK", 1)
+    assert _archive(tmp_path).calls == 2
+
+
 def test_a_batch_hash_can_be_recomputed_from_the_archive_alone(books: Books, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 

@@ -188,7 +188,6 @@ def test_two_hundred_at_once_with_room_for_fifty(two_workers: Gateway, more_limi
             assert answer.headers["X-Tollbook-Limit"] == str(Limit.objects.get(key=account.key, metric="usd").pk)
     found = books.calls(key_id=account.key.pk)
     assert len(found) == 50
-    assert len({call.writer_id for call in found}) == 2, "both processes took part"
     window.refresh_from_db()
     assert (window.used, window.held) == (50 * usd(20, 6), Decimal(0))
     books.verify()

@@ -109,9 +109,8 @@ def test_a_tool_is_called_and_answered(gateway: Gateway, account: Account, clien
     assert call.type == "function_call"
     assert (call.call_id, call.name, call.arguments) == ("call_1", "look", "{}")
     seen = {"type": "function_call_output", "call_id": call.call_id, "output": "Sun."}
-    second = client.responses.create(
-        model=account.model.name, input=[*asked, call.model_dump(exclude_none=True), seen], tools=TOOLS
-    )
+    turns: Any = [*asked, call.model_dump(exclude_none=True), seen]
+    second = client.responses.create(model=account.model.name, input=turns, tools=TOOLS)
     assert second.output_text == SENTENCE
     assert b"Sun." in gateway.upstream.arrivals[-1].body
 
@@ -224,7 +223,8 @@ def test_the_events_of_an_openai_stream_arrive_as_they_came(gateway: Gateway) ->
 @pytest.mark.parametrize("stream", [False, True])
 def test_bedrock_answers_chats_under_the_name_that_was_asked_for(gateway: Gateway, stream: bool) -> None:
     account = gateway.account(wire="bedrock")
-    got = gateway.chat(account, stream=stream, **({"stream_options": {"include_usage": True}} if stream else {}))
+    fields: dict[str, Any] = {"stream_options": {"include_usage": True}} if stream else {}
+    got = gateway.chat(account, stream=stream, **fields)
     assert got.status_code == 200
     frames = [line[6:] for line in got.text.split("\n") if line.startswith("data: {")] if stream else [got.text]
     chunks = [json.loads(each) for each in frames]

@@ -15,7 +15,13 @@ from tests.upstream import Upstream
 from tests.upstream.recorded import body_of, load, reply_from
 
 RECORDINGS = Path(__file__).resolve().parents[4] / "shared" / "recordings" / "exchanges.jsonl"
-ADAPTER_OF_API = {"chat": "openai_compatible", "anthropic.messages": "anthropic", "gemini.generate": "gemini"}
+ADAPTER_OF_API = {
+    "chat": "openai_compatible",
+    "responses": "openai",
+    "anthropic.messages": "anthropic",
+    "gemini.generate": "gemini",
+    "bedrock.converse": "bedrock",
+}
 
 
 @cache
@@ -45,7 +51,7 @@ def test_answers_go_through_byte_for_byte(upstream: Upstream, api: str, chunk_by
     assert played
     for record in played:
         upstream.script(reply_from(record, chunk_bytes=chunk_bytes))
-        streamed = record["response_format"] == "sse"
+        streamed = record["response_format"] in ("sse", "eventstream")
         exchange = adapter.send(body=b"{}", model="m", stream=streamed)
         assert b"".join(exchange.chunks()) == body_of(record), record["id"]
     assert upstream.connections == 1

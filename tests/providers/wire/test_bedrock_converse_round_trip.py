@@ -43,7 +43,8 @@ IMAGES = st.builds(ImagePart, data=BASE64, media_type=MEDIA_TYPES, cache_control
     ImagePart, url=S3, media_type=MEDIA_TYPES
 )
 DOCUMENTS = st.sampled_from(["application/pdf", "text/plain", "text/csv", "text/html", "text/markdown"])
-EXTRA: st.SearchStrategy[dict[str, Any]] = st.sampled_from([{}, {"context": "from afar", "citations": {"enabled": True}}])
+CITED_FILE: dict[str, Any] = {"context": "from afar", "citations": {"enabled": True}}
+EXTRA = st.sampled_from([{}, CITED_FILE])
 FILES = st.builds(
     FilePart, data=BASE64, media_type=DOCUMENTS, name=TITLES, cache_control=MARKS, extra=EXTRA
 ) | st.builds(FilePart, url=S3, media_type=DOCUMENTS, name=TITLES)
