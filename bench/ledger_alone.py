@@ -1,6 +1,6 @@
 """The ledger without HTTP: hold + settle pairs a second through one writer, with one hot limit and with spread limits.
 
-    python bench/ledger_alone.py [--threads 200] [--seconds 5] [--rounds 3]
+    python bench/ledger_alone.py [--threads 200] [--seconds 5] [--rounds 3] [--no-hash]
 
 Runs on a scratch database beside the configured one, dropped at the end.
 """
@@ -29,6 +29,7 @@ from ledger.ids import call_id, new_request_id  # noqa: E402
 from ledger.models import ApiKey, Limit, LimitWindow  # noqa: E402
 from ledger.rows import HoldRow, SettleRow  # noqa: E402
 from ledger.spool import Spool  # noqa: E402
+from ledger.sql import read  # noqa: E402
 from ledger.writer import Writer  # noqa: E402
 from providers.models import Model, Provider  # noqa: E402
 
@@ -79,11 +80,26 @@ def run(*, writer: Writer, ids: dict[str, int], limits: list[int], threads: int,
     return sum(counts) / took, everyone[int(len(everyone) * 0.99)] * 1000
 
 
+def hash_rows(hashed: bool) -> None:
+    """In the scratch database: let the chain cover the rows again, or nothing at all."""
+    with connection.cursor() as cursor:
+        if hashed:
+            cursor.execute(read("batches"))
+        else:
+            cursor.execute(
+                "CREATE OR REPLACE FUNCTION ledger_call_bytes(c ledger_call) RETURNS bytea LANGUAGE sql STABLE "
+                "PARALLEL SAFE AS $$ SELECT ''::bytea $$;"
+                "CREATE OR REPLACE FUNCTION ledger_chain_hash(p_previous bytea, p_rows bytea) RETURNS bytea "
+                "LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT p_previous $$"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-hash", action="store_true", help="Also with rows that are not hashed, turn by turn.")
     options = parser.parse_args()
     from django.contrib.auth.models import User
     from django.db.models import Sum
@@ -105,11 +121,14 @@ def main() -> None:
         writer.start()
         run(writer=writer, ids=ids, limits=[hot.pk], threads=options.threads, seconds=1)
         for _ in range(options.rounds):
-            for label, limits in (("hot", [hot.pk]), ("spread", spread)):
-                pairs, p99 = run(
-                    writer=writer, ids=ids, limits=limits, threads=options.threads, seconds=options.seconds
-                )
-                print(f"{label:7} {pairs:8.0f} pairs/s   hold p99 {p99:6.1f} ms", flush=True)
+            for hashed in (True, False) if options.no_hash else (True,):
+                hash_rows(hashed)
+                for label, limits in (("hot", [hot.pk]), ("spread", spread)):
+                    pairs, p99 = run(
+                        writer=writer, ids=ids, limits=limits, threads=options.threads, seconds=options.seconds
+                    )
+                    note = "" if hashed else "   rows not hashed"
+                    print(f"{label:7} {pairs:8.0f} pairs/s   hold p99 {p99:6.1f} ms{note}", flush=True)
         assert LimitWindow.objects.aggregate(s=Sum("held"))["s"] == 0
     finally:
         writer.close()

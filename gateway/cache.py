@@ -7,6 +7,7 @@ encrypted. A hit is a call in the books all the same: outcome `cached`, cost 0, 
 from __future__ import annotations
 
 import hashlib
+import logging
 from decimal import Decimal
 from typing import Literal
 
@@ -22,6 +23,8 @@ from gateway.idempotency import MAX_ANSWER_BYTES, Kept
 from gateway.keyring import Principal
 from gateway.plan import Plan
 from providers import fields
+
+log = logging.getLogger("tollbook.cache")
 
 Mode = Literal["read", "write", "off"]
 # What tells nothing about the answer that is wanted.
@@ -69,7 +72,12 @@ def key_of(*, plan: Plan, surface: str, principal: Principal) -> str:
 
 def look_up(key: str) -> Entry | None:
     """The entry of that name, if it is there and can be read."""
-    token = caches["default"].get(key)
+    try:
+        token = caches["default"].get(key)
+    except Exception:
+        # A cache server that is away makes every look-up a miss; which exception says so is its client's affair.
+        log.warning("cache_away", exc_info=True)
+        return None
     if not isinstance(token, str):
         return None
     try:

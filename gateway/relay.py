@@ -7,6 +7,7 @@ before the call is. A retry is an attempt of its own: the row of the failed one 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -31,6 +32,9 @@ from ledger.money import format_usd
 from ledger.rows import SettleRow
 from providers.errors import ProviderError
 from providers.wire.base import Admitted, Wire
+
+
+log = logging.getLogger("tollbook.relay")
 
 
 class Whole(NamedTuple):
@@ -221,18 +225,28 @@ def _settler(runtime: Runtime, asked: Asked, cache_key: str) -> Settler:
             row = idempotency.resolved(row, answer=answer, headers=headers, streamed=plan.admitted.stream)
         began = time.monotonic()
         runtime.writer.settle(row)
-        metrics.record_ledger_wait(op="settle", wait_s=time.monotonic() - began)
-        if cache_key and answer is not None:
-            told = {name: value for name, value in (headers or {}).items() if name.startswith("X-Tollbook-")}
-            entry = cache.Entry(answer, told, plan.admitted.stream, str(row.id), row.cost_usd)
-            cache.keep(cache_key, entry)
-        if row.cost_usd is not None and row.outcome == "ok":
-            used = row.input_tokens + row.output_tokens
-            runtime.expectations.note(model=call.hold.model, cost_usd=row.cost_usd, tokens=used)
-        record(row, plan=plan, hold=call.hold, upstream_s=began - call.started)
+        try:
+            metrics.record_ledger_wait(op="settle", wait_s=time.monotonic() - began)
+            record(row, plan=plan, hold=call.hold, upstream_s=began - call.started)
+            _remember(runtime, asked, row, cache_key=cache_key, answer=answer, headers=headers or {})
+        except Exception:
+            # The call is in the books and its answer is paid for: what is merely nice to have must not take it away.
+            log.exception("bookkeeping_beside_the_books_failed")
         return row
 
     return settle
+
+
+def _remember(
+    runtime: Runtime, asked: Asked, row: SettleRow, *, cache_key: str, answer: bytes | None, headers: dict[str, str]
+) -> None:
+    """What later calls profit from: the answer, where the client asked for that, and what a call usually costs."""
+    if cache_key and answer is not None:
+        told = {name: value for name, value in headers.items() if name.startswith("X-Tollbook-")}
+        cache.keep(cache_key, cache.Entry(answer, told, asked.plan.admitted.stream, str(row.id), row.cost_usd))
+    if row.cost_usd is not None and row.outcome == "ok":
+        used = row.input_tokens + row.output_tokens
+        runtime.expectations.note(model=asked.call.hold.model, cost_usd=row.cost_usd, tokens=used)
 
 
 def _headers(asked: Asked, caller: Caller) -> dict[str, str]:

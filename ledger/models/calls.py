@@ -191,6 +191,7 @@ class Call(models.Model):
             models.Index(fields=["upstream_request_id"], condition=~Q(upstream_request_id=""), name="call_upstream"),
             models.Index(fields=["-id"], condition=Q(cost_usd__isnull=True), name="call_unpriced"),
             models.Index(fields=["-id"], condition=Q(stated_cost_usd__isnull=False), name="call_stated"),
+            models.Index(fields=["outcome", "-id"], condition=~Q(outcome="ok"), name="call_outcome"),
         ]
         constraints = [
             models.CheckConstraint(

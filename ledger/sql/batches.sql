@@ -149,15 +149,21 @@ BEGIN
   INSERT INTO ledger_adjustment (
     call_id, delta_usd, settles_unknown, counted_delta_usd, counted_delta_tokens, reason, note, reference, details,
     price_sheet_id)
-  SELECT c.id, coalesce(s.cost_usd, 0) - coalesce(c.cost_usd, 0), s.cost_usd IS NOT NULL AND c.cost_usd IS NULL,
-    CASE WHEN s.cost_usd IS NULL THEN 0 ELSE s.cost_usd - c.counted_usd END,
+  -- Whatever was said of the call in between, its cost and what it counts for end at what the provider reported.
+  SELECT c.id, CASE WHEN s.cost_usd IS NULL THEN 0 ELSE s.cost_usd - coalesce(c.cost_usd, 0) - before.delta END,
+    s.cost_usd IS NOT NULL AND c.cost_usd IS NULL AND NOT before.settled,
+    CASE WHEN s.cost_usd IS NULL THEN 0 ELSE s.cost_usd - c.counted_usd - before.counted_usd END,
     CASE WHEN s.usage_source = 'none' AND s.cost_usd IS NULL THEN 0
-         ELSE s.input_tokens + s.output_tokens - c.counted_tokens END,
+         ELSE s.input_tokens + s.output_tokens - c.counted_tokens - before.counted_tokens END,
     'late_settlement', 'the outcome arrived after the hold was swept', '', e.settle, c.price_sheet_id
   FROM jsonb_array_elements(p_settles) AS e(settle)
     CROSS JOIN LATERAL jsonb_to_record(e.settle)
       AS s(id uuid, cost_usd numeric, input_tokens bigint, output_tokens bigint, usage_source text)
     JOIN ledger_call c ON c.id = s.id
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum(a.delta_usd), 0) AS delta, coalesce(sum(a.counted_delta_usd), 0) AS counted_usd,
+        coalesce(sum(a.counted_delta_tokens), 0) AS counted_tokens, coalesce(bool_or(a.settles_unknown), false) AS settled
+      FROM ledger_adjustment a WHERE a.call_id = c.id) AS before
   WHERE s.id = ANY (p_late) AND c.outcome = 'abandoned'
     AND NOT EXISTS (SELECT FROM ledger_adjustment a WHERE a.call_id = c.id AND a.reason = 'late_settlement');
 END $$;

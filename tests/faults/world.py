@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -144,7 +145,7 @@ def _publish(model_id: int) -> None:
 
     now = datetime.now(UTC)
     rates = [
-        rating.Rate(meter=meter, amount_usd=random.randint(2, 30), per=1_000_000)  # type: ignore[arg-type]
+        rating.Rate(meter=meter, amount_usd=Decimal(random.randint(2, 30)), per=1_000_000)
         for meter in ("input", "output")
     ]
     publishing.ensure_sheet(
