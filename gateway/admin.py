@@ -10,7 +10,8 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.timesince import timesince
 
-from gateway import batch_jobs, health_checks, provider_health
+from gateway import health_checks, provider_health
+from gateway.batches import jobs
 from gateway.desk.base import ReadOnlyAdmin
 from gateway.models import BatchJob, StoredFile
 from providers.admin import ProviderAdmin
@@ -96,7 +97,7 @@ class BatchJobAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel: what is in flight ends, nothing more is sent", permissions=["cancel"])
     def cancel(self, request: HttpRequest, chosen: QuerySet[BatchJob]) -> None:
-        cancelled = sum(batch_jobs.cancel(job.pk) for job in chosen)
+        cancelled = sum(jobs.cancel(job.pk) for job in chosen)
         self.message_user(request, f"{cancelled} batches are being cancelled.")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 import time
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -27,6 +28,7 @@ from gateway.records import record
 from gateway.runtime import Runtime
 from gateway.settlement import Ending, ending_of_error
 from gateway.snapshot import Snapshot
+from gateway.watcher import closed
 from ledger import faults
 from ledger.ids import MAX_ATTEMPTS, call_id
 from ledger.money import ZERO_USD
@@ -44,7 +46,10 @@ HOLD_MARGIN_S = 60.0
 
 
 class Caller(Struct, frozen=True):
-    """Who asks, and what their headers said. `client_request_id` is echoed; ids of ours are in every answer."""
+    """Who asks, and what their headers said. `client_request_id` is echoed; ids of ours are in every answer.
+
+    `client` is the socket on which they wait, where there is one: a call ends when they leave it.
+    """
 
     principal: Principal
     client_request_id: str = ""
@@ -52,6 +57,7 @@ class Caller(Struct, frozen=True):
     timeout_s: float | None = None
     idempotency: Idempotency | None = None
     cache: Literal["read", "write", "off"] = "off"
+    client: socket.socket | None = None
 
 
 class Taken(Exception):
@@ -150,6 +156,7 @@ class Asker:
             target=plan.target,
             sheet=plan.sheet,
             input_estimate=plan.input_estimate,
+            client=self._caller.client,
         )
 
     def _committed(self, hold: HoldRow) -> Verdict:
@@ -202,6 +209,7 @@ class Asker:
             deadlines=msgspec.structs.replace(plan.deadlines, total_s=max(0.05, left_s)),
             idempotency_key=str(call.hold.request_id),
             operation=plan.operation,
+            line=call.line,
         )
         call.exchange = exchange
         faults.point("dispatched")
@@ -218,7 +226,7 @@ class Asker:
 
     def _following(self, plan: Plan, plans: Iterator[Plan], call: OpenCall, error: ProviderError) -> Plan | None:
         """The plan to try next: the same again, the route's next, or none."""
-        if call.interrupted or self._attempt >= MAX_ATTEMPTS:
+        if call.interrupted or self._attempt >= MAX_ATTEMPTS or self._client_is_gone():
             return None
         budget = self._runtime.retry_budget(plan.target.provider_id)
         again = retry.should_retry(
@@ -235,11 +243,20 @@ class Asker:
             return next(plans, None)
         return None
 
+    def _client_is_gone(self) -> bool:
+        client = self._caller.client
+        return client is not None and bool(closed([client]))
+
     def _fail(self, plan: Plan, call: OpenCall, error: ProviderError, *, is_last: bool) -> None:
         """End a failed attempt: committed now when it is the last, else with the next hold."""
         ending = ending_of_error(error)
         if call.interrupted:
-            ending = msgspec.structs.replace(ending, outcome="cancelled", error_code="key_revoked")
+            ending = msgspec.structs.replace(
+                ending,
+                outcome="cancelled",
+                error_code=call.interrupted,
+                unknown_reason=f"{call.interrupted}: the provider may have billed it",
+            )
         elif error.retryable:
             self._runtime.breaker(plan.target.model_id).record(ok=False)
         error.call_id = str(call.hold.id)  # type: ignore[attr-defined]

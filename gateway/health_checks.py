@@ -1,4 +1,4 @@
-"""Active health checks: one provider or all of them at once; each result is a row, a check that costs money also a call.
+"""Active health checks: one provider or all at once; each result is a row, a check that costs money also a call.
 
 Such a call is held before it is sent, like any other, under a key of its own: `tollbook-health`, surface `health`.
 """

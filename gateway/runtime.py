@@ -23,6 +23,7 @@ from gateway.errors import ledger_unavailable
 from gateway.expectations import Expectations
 from gateway.keyring import Keyring
 from gateway.snapshot import Snapshot
+from gateway.watcher import Watcher
 from ledger import anchors, database, recovery, rerate_runs
 from ledger.spool import Spool
 from ledger.writer import Writer
@@ -47,6 +48,7 @@ class Runtime:
         self.keyring = Keyring()
         self.expectations = Expectations()
         self.open_calls: dict[int, OpenCall] = {}
+        self._watcher = Watcher(self.open_calls)
         self._budgets: dict[int, RetryBudget] = {}
         self._breakers: dict[int, Breaker] = {}
         self._first_bytes: dict[int, FirstBytes] = {}
@@ -61,6 +63,7 @@ class Runtime:
     def start(self) -> None:
         self.writer.start()
         self._thread.start()
+        self._watcher.start()
         self._first_look.wait(10)
 
     @property
@@ -102,6 +105,7 @@ class Runtime:
     def stop(self) -> None:
         """End open calls, commit what is queued, close the writer's row."""
         self._stopping.set()
+        self._watcher.stop()
         left = list(self.open_calls.values())
         if left:
             # All at once: their settles share commits, and where the database is away they share one wait.
@@ -168,7 +172,7 @@ class Runtime:
         revoked = {row[0] for row in rows}
         for call in list(self.open_calls.values()):
             if call.hold.key in revoked:
-                call.interrupt()
+                call.interrupt("key_revoked")
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -76,6 +76,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "pgtrigger",
     "pghistory",
+    "procrastinate.contrib.django",
     "gateway.apps.GatewayConfig",
     "providers.apps.ProvidersConfig",
     "ledger.apps.LedgerConfig",
@@ -165,9 +166,21 @@ WRITER_GRACE_S = env.float("TOLLBOOK_WRITER_GRACE_S", default=5.0)
 SWEEP_INTERVAL_S = env.float("TOLLBOOK_SWEEP_INTERVAL_S", default=2.0)
 LEDGER_TIMEOUT_S = env.float("TOLLBOOK_LEDGER_TIMEOUT_S", default=0.9)
 SPOOL_DIR = VAR_DIR / "spool"
+# A stream whose provider is silent sends its client a comment this often (0: never); a client who takes nothing of what
+# is sent for so long is cut off.
+HEARTBEAT_S = env.float("TOLLBOOK_HEARTBEAT_S", default=15.0)
+CLIENT_TIMEOUT_S = env.float("TOLLBOOK_CLIENT_TIMEOUT_S", default=60.0)
 # The response cache (opt-in by header): memory of each process, or a server that all share, e.g. redis://host:6379/1.
 CACHES = {"default": env.cache_url("CACHE_URL", default="locmemcache://")}
 CACHE_TTL_S = env.int("TOLLBOOK_CACHE_TTL_S", default=3600)
+# Batches. Workers on several machines share the directory.
+FILES_DIR = Path(env.str("TOLLBOOK_FILES_DIR", default=str(VAR_DIR / "files")))
+MAX_FILE_BYTES = env.int("TOLLBOOK_MAX_FILE_BYTES", default=200 * 1024 * 1024)
+FILES_KEPT_DAYS = env.int("TOLLBOOK_FILES_KEPT_DAYS", default=30)
+BATCH_CONCURRENCY = env.int("TOLLBOOK_BATCH_CONCURRENCY", default=8)
+BATCHES_AT_ONCE = env.int("TOLLBOOK_BATCHES_AT_ONCE", default=4)
+# When workers check every provider, as cron says it; empty: never.
+HEALTH_CRON = env.str("TOLLBOOK_HEALTH_CRON", default="*/5 * * * *")
 METRICS_ENABLED = env.bool("TOLLBOOK_METRICS", default=True)
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = logs.logging_config(LOG_LEVEL)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
+
+from django.conf import settings
 
 from gateway.idempotency import MAX_ANSWER_BYTES
 from gateway.open_calls import OpenCall
 from gateway.settlement import Ending, ending_of_error
 from gateway.transit import Piece, transit
+from gateway.watcher import hang_up
 from ledger import faults
 from ledger.money import format_usd
 from ledger.rows import SettleRow
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tollbook.streams")
 
-# Reading on after the client has left, for the provider's final usage: how long, and how many at once.
-DRAIN_S = 60.0
-_draining = threading.BoundedSemaphore(64)
+# A comment, which clients skip: proxies on the way do not take a thinking provider for a dead connection.
+HEARTBEAT = b": waiting for the provider\n\n"
 
 
 class RelayedStream:
@@ -49,7 +49,7 @@ class RelayedStream:
         self._plan = plan
         self._exchange = exchange
         # One iterator for relaying and draining: the exchange closes with it.
-        self._chunks = exchange.chunks()
+        self._chunks = exchange.chunks(tick_s=settings.HEARTBEAT_S or None)
         self._settle = settle
         self._transit = transit(client=wire, provider=plan.wire, admitted=plan.admitted)
         call.progress = self._transit
@@ -81,6 +81,9 @@ class RelayedStream:
     def _relay(self) -> Generator[bytes, None, None]:
         try:
             for chunk in self._chunks:
+                if not chunk:
+                    yield HEARTBEAT
+                    continue
                 data, broken = self._seen(chunk)
                 if data:
                     yield data
@@ -96,6 +99,9 @@ class RelayedStream:
             if self._settled:
                 # The answer is whole and in the books; only its connection ended badly.
                 log.info("stream_tail_broken", extra={"reason": error.message})
+                return
+            if self._call.interrupted == "client_gone":
+                self._client_gone()
                 return
             yield self._failed(error)
         except Exception:
@@ -165,7 +171,7 @@ class RelayedStream:
         usage, served = self._call.usage_so_far()
         code, outcome = error.code, "failed"
         if self._call.interrupted:
-            code, outcome = "key_revoked", "cancelled"
+            code, outcome = self._call.interrupted, "cancelled"
         self._end(
             Ending(
                 outcome=outcome,  # type: ignore[arg-type]
@@ -187,11 +193,10 @@ class RelayedStream:
 
     def _client_gone(self) -> None:
         """Nobody reads any more: stop the provider, or read on to its usage where stopping saves nothing."""
-        if self._plan.target.drains and _draining.acquire(blocking=False):
-            try:
-                self._drain()
-            finally:
-                _draining.release()
+        if self._call.client is not None:
+            hang_up(self._call.client)
+        if not self._call.interrupted and self._call.may_drain():
+            self._drain()
         usage, served = self._call.usage_so_far()
         if self._transit.usage.source == "reported":
             usage = self._transit.usage
@@ -208,13 +213,11 @@ class RelayedStream:
         )
 
     def _drain(self) -> None:
-        until = time.monotonic() + DRAIN_S
+        """Read on: the watcher ends the call when its time is over."""
         try:
             for chunk in self._chunks:
                 for event in self._decoder.feed(chunk):
                     self._transit.see(event)
-                if time.monotonic() > until:
-                    return
         except ProviderError as error:
             log.info("drain_broken", extra={"reason": error.message})
 

@@ -28,7 +28,7 @@ _QUERY = """
 
 
 class Recent(Struct, frozen=True):
-    """Calls that succeeded or that the provider failed. The medians are of those that succeeded; None: there is none."""
+    """Calls that succeeded or that the provider failed. The medians are of those that succeeded."""
 
     calls: int = 0
     ok: int = 0

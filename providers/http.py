@@ -20,6 +20,7 @@ from requests.structures import CaseInsensitiveDict
 
 from providers import address
 from providers.errors import ConnectionFailed, MalformedAnswer, ProviderError, StreamInterrupted, UpstreamError
+from providers.line import Line
 from providers.pool import Clock, Deadlines, NotSent, TimedHTTPConnectionPool, TimedHTTPSConnectionPool, open_pool
 
 __all__ = ["Client", "Deadlines", "Exchange", "HttpExchange", "NotSent"]
@@ -35,8 +36,9 @@ class Exchange(Protocol):
     """A provider's answer as it arrives. Header names compare without case; `first_byte_at` is monotonic seconds.
 
     `body` reads all of it, bounded in size; `chunks` gives it piece by piece as it comes. Both raise ProviderErrors
-    (Timeout, StreamInterrupted, MalformedAnswer) and close the exchange at their end. `close` may be called at any
-    time and again; `abort` is for another thread, to wake the one that waits in `chunks`.
+    (Timeout, StreamInterrupted, MalformedAnswer) and close the exchange at their end. With `tick_s`, `chunks` gives b""
+    whenever nothing has come for so long. `close` may be called at any time and again; `abort` is for another thread,
+    to wake the one that waits in `chunks`.
     """
 
     @property
@@ -48,7 +50,7 @@ class Exchange(Protocol):
     @property
     def first_byte_at(self) -> float: ...
     def body(self) -> bytes: ...
-    def chunks(self) -> Iterator[bytes]: ...
+    def chunks(self, *, tick_s: float | None = None) -> Iterator[bytes]: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
 
@@ -64,7 +66,8 @@ class HttpExchange:
         self._raw: Any = response.raw
         self._provider = provider
         self._max_answer_bytes = max_answer_bytes
-        self._closed = self._aborted = False
+        self._clock = clock
+        self._closed = False
 
     def body(self) -> bytes:
         """The whole answer, decompressed. MalformedAnswer when it is larger than the client's bound."""
@@ -81,10 +84,15 @@ class HttpExchange:
             self.close()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, *, tick_s: float | None = None) -> Iterator[bytes]:
         """The answer, decompressed, in the pieces in which it arrives."""
         try:
-            while chunk := self._read():
+            while True:
+                while tick_s is not None and self._is_silent(tick_s):
+                    yield b""
+                chunk = self._read()
+                if not chunk:
+                    return
                 yield chunk
         finally:
             self.close()
@@ -99,27 +107,37 @@ class HttpExchange:
 
     def abort(self) -> None:
         """Stop receiving: the thread that reads gets StreamInterrupted."""
-        self._aborted = True
+        self._clock.line.cut()
+
+    def _is_silent(self, for_s: float) -> bool:
+        reader = self._clock.reader
+        if reader is None or reader.closed:
+            return False
         try:
-            self._raw.shutdown()
-        except (RuntimeError, ValueError, OSError):
-            # Nothing left to stop: the answer was read, or its socket is gone.
-            return
+            return reader.is_silent(for_s=for_s)
+        except ProviderError as error:
+            raise self._placed(error) from None
+        except (OSError, ValueError):
+            # The connection is gone: the read that follows says how.
+            return False
 
     def _read(self) -> bytes:
         try:
             data: bytes = self._raw.read1(READ_BYTES, decode_content=True)
         except ProviderError as error:
-            error.provider, error.status = self._provider, self.status
-            error.upstream_request_id = self.upstream_request_id
-            raise
+            raise self._placed(error) from None
         except urllib3.exceptions.DecodeError:
             raise MalformedAnswer("The answer's compression is broken.", **self._where()) from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
             raise StreamInterrupted("The provider's answer broke off before its end.", **self._where()) from None
-        if not data and self._aborted:
+        if not data and self._clock.line.is_cut:
             raise StreamInterrupted("The provider's answer was cut off by the gateway.", **self._where())
         return data
+
+    def _placed(self, error: ProviderError) -> ProviderError:
+        error.provider, error.status = self._provider, self.status
+        error.upstream_request_id = self.upstream_request_id
+        return error
 
     def _where(self) -> dict[str, Any]:
         return {
@@ -209,12 +227,16 @@ class Client:
         deadlines: Deadlines,
         headers: Mapping[str, str] | None = None,
         stream: bool = False,
+        line: Line | None = None,
     ) -> HttpExchange:
         """Send `body` (JSON) and return once the answer's headers are here, whatever their status but a redirect.
 
+        Another thread may end the call by `line`.
         Raises NotSent, ConnectionFailed, Timeout, StreamInterrupted (cut within the headers), MalformedAnswer.
         """
-        return self._send("POST", path=path, body=body, deadlines=deadlines, headers=headers, stream=stream)
+        return self._send(
+            "POST", path=path, body=body, deadlines=deadlines, headers=headers, stream=stream, line=line
+        )
 
     def get(self, *, path: str, deadlines: Deadlines, headers: Mapping[str, str] | None = None) -> HttpExchange:
         """As `post`, without a body."""
@@ -237,9 +259,10 @@ class Client:
         deadlines: Deadlines,
         headers: Mapping[str, str] | None,
         stream: bool,
+        line: Line | None = None,
     ) -> HttpExchange:
         request = self._prepare(method, path=path, body=body, headers=headers, stream=stream)
-        clock = Clock(deadlines)
+        clock = Clock(deadlines, line=line)
         try:
             # The stubs of requests know urllib3's Timeout by another name.
             response = self._adapter.send(request, stream=True, timeout=clock)  # type: ignore[arg-type]
@@ -292,6 +315,8 @@ def _translated(error: Exception, *, clock: Clock, provider: str) -> ProviderErr
 
     A connection that could not be made is not among it: the pool raises NotSent for that.
     """
+    if clock.line.is_cut:
+        return StreamInterrupted("The call was cut off by the gateway.", provider=provider)
     causes = list(_causes(error))
     # Those of requests are OSErrors all, whatever happened; a connection closed early is an HTTPException too.
     broken = any(isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) for cause in causes)

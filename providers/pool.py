@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import select
 import socket
 import time
 from functools import lru_cache
@@ -28,6 +29,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from providers import address
 from providers.errors import ConnectionFailed, Phase, ProviderError, Timeout
+from providers.line import Line
 
 _WRITE_BYTES = 256 * 1024
 _SWEEP_INTERVAL_S = 10.0
@@ -49,10 +51,12 @@ class Deadlines(Struct, frozen=True):
 class Clock(urllib3.Timeout):
     """The deadlines of one call, running since its construction. Not for use by two calls."""
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, *, line: Line | None = None) -> None:
         # urllib3 sees these two, but every wait of a connection below is armed by the clock itself.
         super().__init__(connect=deadlines.connect_s, read=deadlines.total_s)
         self.deadlines = deadlines
+        self.line = line or Line()
+        self.reader: AnswerReader | None = None
         self.total_at = time.monotonic() + deadlines.total_s
         self.first_byte_by: float | None = None
         self.first_byte_at: float | None = None
@@ -117,11 +121,15 @@ class _TimedReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, clock: Clock) -> None:
         self._sock, self._clock = sock, clock
         self._raw = sock.makefile("rb", buffering=0)
+        self._silent_s = 0.0
+        self.only_looking = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self.only_looking:
+            return None
         timeout_s, phase = self._clock.wait()
         self._sock.settimeout(timeout_s)
         try:
@@ -130,11 +138,50 @@ class _TimedReader(io.RawIOBase):
             raise self._clock.expired(phase) from None
         if count:
             self._clock.received()
+            self._silent_s = 0.0
         return count
+
+    def is_silent(self, *, for_s: float) -> bool:
+        """Whether nothing arrives for so long. Raises Timeout when a deadline passes first.
+
+        The silences of calls in a row add up, until something is read.
+        """
+        if getattr(self._sock, "pending", int)():
+            return False
+        left_s, phase = self._clock.wait()
+        if phase != "total":
+            left_s -= self._silent_s
+        waited_s = max(0.0, min(for_s, left_s))
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        if poll.poll(waited_s * 1000):
+            return False
+        if left_s <= for_s:
+            raise self._clock.expired(phase)
+        self._silent_s += waited_s
+        return True
 
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+class AnswerReader(io.BufferedReader):
+    """A buffered reader that can tell, and leaves http.client's place in the answer as it is."""
+
+    def __init__(self, timed: _TimedReader) -> None:
+        super().__init__(timed, 65536)
+        self._timed = timed
+
+    def is_silent(self, *, for_s: float) -> bool:
+        """Whether a read would find nothing to give for `for_s` seconds. Raises Timeout."""
+        self._timed.only_looking = True
+        try:
+            ahead = self.peek()
+        finally:
+            self._timed.only_looking = False
+        # What ends a chunk is left in the buffer until the next one is read, and is no answer by itself.
+        return ahead in (b"", b"\r", b"\r\n") and self._timed.is_silent(for_s=for_s)
 
 
 class _TimedSocket:
@@ -144,7 +191,8 @@ class _TimedSocket:
         self._sock, self._clock = sock, clock
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._sock, self._clock), 65536)
+        self._clock.reader = AnswerReader(_TimedReader(self._sock, self._clock))
+        return self._clock.reader
 
 
 class _Timed(HTTPConnection):
@@ -185,6 +233,9 @@ class _Timed(HTTPConnection):
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
+        self.clock.line.connected(self.sock)
+        if self.clock.line.is_cut:
+            raise NotSent("The call was ended before it was sent.")
         self.clock.request_begins()
         view = memoryview(data)
         for start in range(0, len(view), _WRITE_BYTES):
@@ -248,6 +299,7 @@ class _Pool(HTTPConnectionPool):
         if self._retired or self.pool is None or self.pool.full():
             conn.close()
             return
+        conn.clock.line.released()
         conn.idle_since = time.monotonic()
         super()._put_conn(conn)
         if conn.idle_since - self._swept_at > _SWEEP_INTERVAL_S:

@@ -86,7 +86,7 @@ class ProvidersHealthView(APIView):
             "For staff, and keys with the scope admin. Takes ten seconds at most. Without `provider`: every enabled "
             "one. A provider set up with a `health_model` is asked for one token: a call in the ledger."
         ),
-        parameters=[_PROVIDER, OpenApiParameter("check", int, enum=[1], description="1, for clarity; may be left out.")],
+        parameters=[_PROVIDER, OpenApiParameter("check", int, enum=[1], description="May be left out.")],
         request=None,
         responses={200: ProvidersHealthSerializer, **_ERRORS},
     )

@@ -25,6 +25,7 @@ from gateway.errors import ApiError, ledger_unavailable
 from gateway.keyring import Principal
 from gateway.relay import Streamed, relay
 from gateway.runtime import Runtime, runtime
+from gateway.watcher import client_socket
 from ledger.ids import new_request_id
 from providers.errors import InvalidRequest, ProviderError
 from providers.wire.base import Wire
@@ -81,6 +82,7 @@ class SurfaceView(APIView):
             timeout_s=parsing.timeout_s(meta.get("HTTP_X_TOLLBOOK_TIMEOUT_S", "")),
             cache=cache.mode(meta.get("HTTP_X_TOLLBOOK_CACHE")),
             idempotency=idempotency.read(meta.get("HTTP_IDEMPOTENCY_KEY"), surface=self.surface, body=body),
+            client=client_socket(meta),
         )
         answer = relay(
             runtime=current, wire=self.wire, surface=self.surface, body=body, caller=caller, request_id=self.request_id
@@ -94,8 +96,8 @@ class SurfaceView(APIView):
     # --- errors -------------------------------------------------------------------------------------------
 
     def refusal(self, exc: Exception, *, request_id: UUID | None) -> HttpResponse:
-        """Any exception as the surface's error. What is not one of ours is logged whole and told as nothing."""
-        error = _known(exc)
+        """Any exception as the surface's error."""
+        error = known_error(exc)
         ours = str(request_id or new_request_id())
         shown = parsing.client_request_id(self.request.META.get("HTTP_X_REQUEST_ID", "")) or ours
         call = getattr(exc, "call_id", "") or ""
@@ -130,7 +132,8 @@ def _response(body: bytes, *, content_type: str, headers: dict[str, str], status
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def _known(exc: Exception) -> ApiError:
+def known_error(exc: Exception) -> ApiError:
+    """What a client is told of an exception. What is not one of ours is logged whole and told as nothing."""
     if isinstance(exc, ApiError):
         return exc
     if isinstance(exc, ProviderError):

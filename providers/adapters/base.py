@@ -15,6 +15,7 @@ from providers import retry
 from providers.credentials import CredentialUnusable, header_text
 from providers.errors import InvalidRequest, MalformedAnswer, ModelNotFound, ProviderError, Unsupported
 from providers.http import Client, Deadlines, Exchange, HttpExchange
+from providers.line import Line
 from providers.scrub import scrub
 from providers.unified import Answer, Event, Request
 from providers.wire import openai_embeddings, openai_responses
@@ -114,10 +115,12 @@ class Adapter(Protocol):
         deadlines: Deadlines | None = None,
         idempotency_key: str = "",
         operation: Operation = "chat",
+        line: Line | None = None,
     ) -> Exchange:
         """Send a body of this adapter's wire. Returns an exchange with a status below 300, or raises ProviderError.
 
         Without `deadlines` the provider's own apply. `idempotency_key` is the same for all attempts of one request.
+        Another thread may end the call by `line`, also before there is an exchange.
         """
 
     def complete(self, request: Request) -> Answer: ...
@@ -166,6 +169,7 @@ class Conversation:
         deadlines: Deadlines | None = None,
         idempotency_key: str = "",
         operation: Operation = "chat",
+        line: Line | None = None,
     ) -> Exchange:
         raise NotImplementedError
 
@@ -242,6 +246,7 @@ class HttpAdapter(Conversation):
         deadlines: Deadlines | None = None,
         idempotency_key: str = "",
         operation: Operation = "chat",
+        line: Line | None = None,
     ) -> HttpExchange:
         path = self.path(operation=operation, model=model, stream=stream)
         if path is None:
@@ -252,6 +257,7 @@ class HttpAdapter(Conversation):
             deadlines=deadlines or self.config.deadlines(stream=stream),
             headers={**self._idempotency(idempotency_key), **self.request_headers(method="POST", path=path, body=body)},
             stream=stream,
+            line=line,
         )
         return self._checked(exchange, stream=stream)
 

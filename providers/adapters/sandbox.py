@@ -35,6 +35,7 @@ from providers.adapters.base import (
 from providers.adapters.schema_sample import sample
 from providers.errors import MalformedAnswer, ProviderError, StreamInterrupted, Timeout
 from providers.http import Deadlines
+from providers.line import Line
 from providers.sse import encode
 from providers.wire import openai_chat
 
@@ -60,7 +61,7 @@ class SandboxExchange:
     def body(self) -> bytes:
         return b"".join(self.chunks())
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, *, tick_s: float | None = None) -> Iterator[bytes]:
         for piece in self._pieces:
             if self._aborted:
                 raise StreamInterrupted("The provider's answer was cut off by the gateway.")
@@ -91,6 +92,7 @@ class Sandbox(Conversation):
         deadlines: Deadlines | None = None,
         idempotency_key: str = "",
         operation: Operation = "chat",
+        line: Line | None = None,
     ) -> SandboxExchange:
         request = self._request(body)
         self._fail_as_named(model)

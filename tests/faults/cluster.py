@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -34,7 +36,8 @@ unix_socket_directories = ''
 fsync = on
 synchronous_commit = on
 wal_writer_delay = 10s
-wal_writer_flush_after = 0
+wal_writer_flush_after = 1GB
+wal_buffers = 16MB
 deadlock_timeout = 100ms
 shared_buffers = 64MB
 max_connections = 120
@@ -54,9 +57,17 @@ class Ports(NamedTuple):
 
 
 def free_ports() -> Ports:
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in Ports._fields]
-        return Ports(*(listener.getsockname()[1] for listener in listeners))
+    """Below those that the system gives to outgoing connections, which would take one while its owner is dead."""
+    free = (port for port in random.sample(range(20_000, 32_000), 200) if _is_free(port))
+    return Ports(*itertools.islice(free, len(Ports._fields)))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def until(look: Callable[[], object], *, what: str, timeout_s: float) -> float:
@@ -86,7 +97,7 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
-        command = [self._programs / "initdb", "-D", self.folder, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+        command = [str(self._programs / "initdb"), "-D", str(self.folder), "-U", "postgres", "-A", "trust", "-E", "UTF8",
                    "--no-locale", "--no-sync"]  # fmt: skip
         subprocess.run(command, cwd="/", user=self._user, check=True, stdout=subprocess.DEVNULL)
         with (self.folder / "postgresql.conf").open("a") as file:
@@ -94,7 +105,7 @@ class Postgres:
 
     def start(self) -> None:
         with self._log().open("ab") as log:
-            command = [self._programs / "postgres", "-D", self.folder, "-p", str(self.port)]
+            command = [str(self._programs / "postgres"), "-D", str(self.folder), "-p", str(self.port)]
             self._process = subprocess.Popen(
                 command, cwd="/", user=self._user, stdout=log, stderr=log, start_new_session=True
             )
@@ -110,7 +121,7 @@ class Postgres:
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the server itself, past the proxy."""
         with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
-            cursor = connection.execute(query, values or None)  # type: ignore[arg-type]  # queries are put together
+            cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
@@ -189,8 +200,12 @@ class Gateway:
             )
 
     def pids(self) -> list[int]:
+        """The workers; none while the master itself is being replaced."""
         assert self._process is not None
-        return sorted(child.pid for child in psutil.Process(self._process.pid).children())
+        try:
+            return sorted(child.pid for child in psutil.Process(self._process.pid).children())
+        except psutil.NoSuchProcess:
+            return []
 
     def kill(self) -> None:
         """SIGKILL to the master and all its workers."""
@@ -272,14 +287,14 @@ class Template:
 
     def __init__(self) -> None:
         # Short: nothing here may depend on how long a path may be. Open: the server runs as another user.
-        self._folder = Path(tempfile.mkdtemp(prefix="tollbook-faults-"))
-        self._folder.chmod(0o755)
+        self.folder = Path(tempfile.mkdtemp(prefix="tollbook-faults-"))
+        self.folder.chmod(0o755)
         self._ports = free_ports()
         self._made = 0
         self._world = self._fill()
 
     def _fill(self) -> World:
-        server = Postgres(folder=self._folder / "template", port=self._ports.postgres)
+        server = Postgres(folder=self.folder / "template", port=self._ports.postgres)
         server.create()
         server.start()
         try:
@@ -300,9 +315,9 @@ class Template:
     ) -> Iterator[Cluster]:
         """A cluster on a copy of the template. `change`: what is done to its database before anything runs."""
         self._made += 1
-        folder = self._folder / f"run{self._made}"
+        folder = self.folder / f"run{self._made}"
         folder.mkdir()
-        subprocess.run(["cp", "-a", self._folder / "template", folder / "postgres"], check=True)
+        subprocess.run(["cp", "-a", self.folder / "template", folder / "postgres"], check=True)
         cluster = Cluster(folder=folder, ports=self._ports, world=self._world, workers=workers, extra=extra or {})
         try:
             if change is not None:
@@ -315,7 +330,7 @@ class Template:
             cluster.end()
 
     def remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def memory_and_descriptors(pids: list[int]) -> tuple[int, int]:

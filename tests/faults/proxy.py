@@ -75,6 +75,8 @@ class Proxy:
         return self._to_eat
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # `close` alone would leave the port to the waiting `accept`
         self._listener.close()
         self._flowing.set()
         self.cut()

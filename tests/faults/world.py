@@ -69,7 +69,8 @@ def publish(*, url: str, model_id: int) -> None:
 
 
 def environment(url: str) -> dict[str, str]:
-    return {**os.environ, "DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "gateway.settings"}
+    own = {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "gateway.settings", "LOG_LEVEL": "WARNING"}
+    return {**os.environ, **own}
 
 
 def _run(url: str, *arguments: str) -> bytes:
@@ -122,9 +123,10 @@ def _key(team: object, *, limits: tuple[tuple[str, str, str], ...]) -> Key:
 def _races(count: int) -> RaceWorld:
     from tests import factories
 
-    model = factories.make_model(name="m-race")
+    # Names of its own: the numbers of the factories begin anew in each process.
+    model = factories.make_model(name="m-race", provider=factories.make_provider(name="races"))
     sheet = factories.make_sheet(model=model, rates={"input": "3", "output": "15"}, per=1_000_000)
-    users = [factories.make_user() for _ in range(count)]
+    users = [factories.make_user(username=f"racer-{number}") for number in range(count)]
     keys = [factories.make_key(user=user) for user in users]
     limits = []
     for user, key in zip(users, keys, strict=True):

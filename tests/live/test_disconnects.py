@@ -92,8 +92,10 @@ def test_a_provider_that_is_drained_gives_the_reported_usage(gateway: Gateway, s
     assert_nothing_is_held(account)
 
 
-def test_a_whole_answer_nobody_waits_for_is_in_the_books(gateway: Gateway) -> None:
-    account = gateway.account(upstream_name="fake-slow-250ms", limits=LIMITS)
+def test_a_whole_answer_of_a_drained_provider_that_nobody_waits_for_is_in_the_books(gateway: Gateway) -> None:
+    account = gateway.account(
+        upstream_name="fake-slow-250ms", limits=LIMITS, provider={"disconnect_policy": "drain"}
+    )
     body = msgspec.json.encode(chat_body(account.model.name))
     gateway.open_raw("/v1/chat/completions", body, headers=account.headers).close()
     call = books.call_of(account.key.pk)

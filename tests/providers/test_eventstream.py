@@ -85,7 +85,7 @@ def test_a_flipped_bit_anywhere_is_noticed(at: int) -> None:
     raw = bytearray(encode_event(event="ping", data=b"{}"))
     raw[at] ^= 1
     with pytest.raises(MalformedAnswer):
-        frames(bytes(raw) + bytes(MAX_FRAME_BYTES // 1024))
+        frames(bytes(raw))
 
 
 def test_a_frame_that_claims_too_much_is_refused_before_it_is_waited_for() -> None:

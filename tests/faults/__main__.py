@@ -1,0 +1,57 @@
+"""`python -m tests.faults`: try to break the books, print the figures, exit 1 if anything broke.
+
+Without options the long run; the same seed gives the same schedule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.faults import teeth
+from tests.faults.cluster import Template
+from tests.faults.run import Plan, new_seed, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, help="of the schedule (a new one each time)")
+    parser.add_argument("--minutes", type=float, default=40.0, help="end by then, whatever the counts (40)")
+    parser.add_argument("--kills", type=int, default=300, help="workers to kill at least (300)")
+    parser.add_argument("--postgres-kills", type=int, default=40, help="PostgreSQL kills at least (40)")
+    parser.add_argument("--eaten", type=int, default=100, help="commit replies to eat at least (100)")
+    parser.add_argument("--races", type=int, default=1000, help="races at a limit (1000)")
+    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--teeth", nargs="*", metavar="NAME", help="instead: run over broken code; all of it, or NAMEs")
+    options = parser.parse_args()
+    template = Template()
+    try:
+        if options.teeth is not None:
+            return _teeth(template, options.teeth or teeth.names())
+        plan = Plan(
+            seed=new_seed() if options.seed is None else options.seed, minutes=options.minutes, kills=options.kills,
+            postgres_kills=options.postgres_kills, eaten=options.eaten, races=options.races, clients=options.clients,
+            workers=options.workers,
+        )  # fmt: skip
+        print(f"seed {plan.seed}, folder {template.folder}", flush=True)
+        report = run(template, plan)
+        print("\n".join(report.lines()), flush=True)
+        return 0 if report.is_clean else 1
+    finally:
+        template.remove()
+
+
+def _teeth(template: Template, names: list[str]) -> int:
+    failed = 0
+    for name in names:
+        bite = teeth.bite(template, name)
+        failed += not bite.is_right
+        print(bite.line(), flush=True)
+        if not bite.is_right:
+            print("\n".join(f"    {line}" for line in bite.report.lines()), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
