@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run stop test check bench lock clean requirements requirements-dev port
+.PHONY: help run stop test check faults bench lock clean requirements requirements-dev port
 
 VENV := .venv/bin/python
 # The first Python of at least 3.11 that runs here.
@@ -35,6 +35,9 @@ check: requirements-dev ## ruff, mypy, import-linter, missing migrations, and th
 	echo "largest files"; find gateway providers ledger tests -name '*.py' -exec wc -l {} + | grep -v ' total$$' | sort -rn | head -10; \
 	$(APART) $(VENV) -m gateway.run stop >/dev/null; \
 	if [ -n "$$failed" ]; then echo "make check failed:$$failed" >&2; exit 1; fi
+
+faults: requirements-dev ## Try to break the books, half an hour long: kills, eaten commits, races; ARGS=--teeth, ARGS="--seed 7"
+	@$(APART) $(VENV) -W ignore -m tests.faults $(ARGS)
 
 bench: requirements ## Measure: BENCH="ledger_alone relay" picks from bench/, ARGS go to each (relay needs nginx and wrk)
 	@for each in $(BENCH); do echo "bench/$$each.py"; $(VENV) bench/$$each.py $(ARGS) || exit 1; done

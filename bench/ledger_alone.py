@@ -2,7 +2,9 @@
 
     python bench/ledger_alone.py [--threads 200] [--seconds 5] [--rounds 3] [--no-hash]
 
-Runs on a scratch database beside the configured one, dropped at the end.
+Runs on a scratch database beside the configured one, dropped at the end. Beside the pairs a second it prints the
+processor time of a pair, this process and its server processes together: other work on the machine slows the pairs, but
+does not add to that. It is 0 where the server's processes are not on this machine.
 """
 
 from __future__ import annotations
@@ -80,6 +82,17 @@ def run(*, writer: Writer, ids: dict[str, int], limits: list[int], threads: int,
     return sum(counts) / took, everyone[int(len(everyone) * 0.99)] * 1000
 
 
+def processor_s() -> float:
+    """Processor seconds so far of this process and of the server processes that serve it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        servers = [Path(f"/proc/{pid}/stat") for (pid,) in cursor.fetchall()]
+    # After the command in brackets: utime is the 12th field, stime the 13th.
+    fields = [stat.read_text().rpartition(")")[2].split() for stat in servers if stat.exists()]
+    ticks = sum(int(each[11]) + int(each[12]) for each in fields)
+    return ticks / os.sysconf("SC_CLK_TCK") + time.process_time()
+
+
 def hash_rows(hashed: bool) -> None:
     """In the scratch database: let the chain cover the rows again, or nothing at all."""
     with connection.cursor() as cursor:
@@ -124,11 +137,16 @@ def main() -> None:
             for hashed in (True, False) if options.no_hash else (True,):
                 hash_rows(hashed)
                 for label, limits in (("hot", [hot.pk]), ("spread", spread)):
+                    before_s = processor_s()
                     pairs, p99 = run(
                         writer=writer, ids=ids, limits=limits, threads=options.threads, seconds=options.seconds
                     )
+                    pair_us = (processor_s() - before_s) / (pairs * options.seconds) * 1e6
                     note = "" if hashed else "   rows not hashed"
-                    print(f"{label:7} {pairs:8.0f} pairs/s   hold p99 {p99:6.1f} ms{note}", flush=True)
+                    print(
+                        f"{label:7} {pairs:8.0f} pairs/s   hold p99 {p99:6.1f} ms   {pair_us:6.1f} us a pair{note}",
+                        flush=True,
+                    )
         assert LimitWindow.objects.aggregate(s=Sum("held"))["s"] == 0
     finally:
         writer.close()

@@ -35,6 +35,10 @@ from providers.models import Model, Provider  # noqa: E402
 
 USERS, TEAMS, PROVIDERS, MODELS, WRITERS, LIMITED = 400, 20, 4, 20, 4, 40
 BATCH, CHUNK = 50, 250_000
+# Who calls what, and how it ends, comes round every so many calls: fewer than a day has in a ledger of 1 M calls over
+# 60 days. So the days of every ledger have the same rollup rows, and only the calls behind a row are more. A multiple
+# of BATCH * WRITERS, for the writer is part of a rollup row.
+PROFILES = 16_000
 # USD per 1,000,000: input, output, cache_read; the last three models have a dearer tier above 200,000 tokens.
 AMOUNTS = [(Decimal(n) / 4, Decimal(n), Decimal(n) / 40) for n in range(1, MODELS + 1)]
 TIERED = 3
@@ -55,25 +59,26 @@ class Shape(Struct, frozen=True):
     days: int
 
 
-# One call for every n of a chunk. h: random digits of n; every choice is a slice of them.
+# One call for every n of a chunk. h: random digits of n, for quantities and times; p: those of its profile.
 _CALLS = """
 WITH n AS (
-  SELECT n, md5('call' || n) AS h,
+  SELECT n, md5('call' || n) AS h, md5('profile' || n %% %(profiles)s) AS p,
     %(epoch_ms)s + (n * %(span_ms)s::numeric / %(calls)s)::bigint AS ms
   FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
 ), d AS (
   SELECT n, ms, h, ('x' || substr(h, 1, 6))::bit(24)::int AS a, ('x' || substr(h, 7, 6))::bit(24)::int AS b,
-    ('x' || substr(h, 13, 4))::bit(16)::int AS kind, ('x' || substr(h, 17, 4))::bit(16)::int AS c,
+    ('x' || substr(p, 1, 6))::bit(24)::int AS who, ('x' || substr(p, 7, 6))::bit(24)::int AS what,
+    ('x' || substr(p, 13, 4))::bit(16)::int AS kind, ('x' || substr(h, 17, 4))::bit(16)::int AS c,
     lpad(to_hex(ms), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 3) || substr(h, 7, 10) AS hex
   FROM n
 ), e AS (
   -- The square makes some users busier than others; each has two keys and three models.
-  SELECT *, (power(a / 16777216.0, 2) * %(users)s)::int %% %(users)s AS u,
+  SELECT *, (power(who / 16777216.0, 2) * %(users)s)::int %% %(users)s AS u,
     CASE WHEN kind < 62000 THEN 'ok' WHEN kind < 63500 THEN 'failed' WHEN kind < 64500 THEN 'cancelled'
       WHEN kind < 65000 THEN 'refused' ELSE 'ok' END AS outcome, kind >= 65200 AS unpriced
   FROM d
 ), f AS (
-  SELECT *, (u * 7 + b %% 3) %% %(models)s AS m, b %% 2 AS k, outcome IN ('failed', 'refused') AS nothing,
+  SELECT *, (u * 7 + what %% 3) %% %(models)s AS m, what / 3 %% 2 AS k, outcome IN ('failed', 'refused') AS nothing,
     CASE WHEN outcome IN ('failed', 'refused') THEN 0 WHEN c < 100 THEN 250000 ELSE 40 + b %% 6000 END AS input,
     CASE WHEN outcome IN ('failed', 'refused') THEN 0 ELSE 5 + a %% 1500 END AS output
   FROM e
@@ -186,7 +191,7 @@ def _parameters(shape: Shape, *, calls: int, first: int) -> dict[str, Any]:
         **places, **columns, "epoch_ms": epoch_ms, "span_ms": min(span_ms, shape.days * 86_400_000 - 1),
         "calls": calls, "first": first, "last": min(calls, first + CHUNK) - 1, "users": USERS, "teams": TEAMS,
         "providers": PROVIDERS, "models": MODELS, "tiered": TIERED, "cliff": CLIFF, "batch": BATCH, "writers": WRITERS,
-        "limited": LIMITED, "days": shape.days,
+        "limited": LIMITED, "days": shape.days, "profiles": PROFILES,
     }  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """The whole gateway: requests a second and added latency, against a C upstream with a fixed answer.
 
-    python bench/relay.py [--seconds 10] [--rounds 3] [--connections 32]
+    python bench/relay.py [--seconds 10] [--rounds 3] [--connections 32] [--peers FILE.json]
 
 Needs nginx and wrk (Debian packages of these names). One gunicorn process is pinned to core 0; nginx and wrk to core 1.
 The ledger is durable on PostgreSQL on the same machine, and three limits apply to every call. Runs on a scratch
-database beside the configured one, dropped at the end. Each round measures nginx alone and the gateway, in turn.
+database beside the configured one, dropped at the end. Each round measures nginx alone, the gateway, and every peer, in
+turn. A peer is another gateway that you started yourself, on core 0, with its upstream at 127.0.0.1:8391:
+[{"name": "other", "url": "http://127.0.0.1:4000/v1/chat/completions", "headers": {"Authorization": "Bearer x"}}].
 """
 
 from __future__ import annotations
@@ -181,11 +183,30 @@ def wrk(url: str, *, script: Path, connections: int, seconds: float) -> dict[str
     return found
 
 
+def request_script(path: Path, headers: dict[str, str]) -> Path:
+    """A wrk script that posts REQUEST with these headers."""
+    lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(json.dumps(REQUEST))}"]
+    for name, value in {"Content-Type": "application/json", **headers}.items():
+        lines.append(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def report(name: str, busy: dict[str, float], one: dict[str, float], alone: dict[str, float]) -> None:
+    print(
+        f"{name:10} {busy['requests_s']:7.0f} requests/s (p50 {busy['50%']:.1f} ms, p99 {busy['99%']:.1f} ms, "
+        f"bad {busy['bad']})   added at 1: p50 {one['50%'] - alone['50%']:.2f} ms, "
+        f"p99 {one['99%'] - alone['99%']:.2f} ms   nginx alone p50 {alone['50%']:.2f} ms",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--peers", type=Path, help="a JSON file; see above")
     parser.add_argument("--py-spy", help="write a profile of the middle round here")
     options = parser.parse_args()
     home = connection.settings_dict["NAME"]
@@ -194,12 +215,9 @@ def main() -> None:
     try:
         key = catalog()
         connection.close()
-        script = folder / "post.lua"
-        script.write_text(
-            'wrk.method = "POST"\n'
-            f"wrk.body = {json.dumps(json.dumps(REQUEST))}\n"
-            f'wrk.headers["Authorization"] = "Bearer {key}"\nwrk.headers["Content-Type"] = "application/json"\n'
-        )
+        script = request_script(folder / "ours.lua", {"Authorization": f"Bearer {key}"})
+        peers = json.loads(options.peers.read_text()) if options.peers else []
+        scripts = {peer["name"]: request_script(folder / f"{peer['name']}.lua", peer["headers"]) for peer in peers}
         with nginx(folder), gateway(database=name, folder=folder) as pid:
             ours = f"http://127.0.0.1:{GATEWAY_PORT}/v1/chat/completions"
             theirs = f"http://127.0.0.1:{UPSTREAM_PORT}/v1/chat/completions"
@@ -229,13 +247,12 @@ def main() -> None:
                 busy = wrk(ours, script=script, connections=options.connections, seconds=options.seconds)
                 one = wrk(ours, script=script, connections=1, seconds=options.seconds / 2)
                 alone = wrk(theirs, script=script, connections=1, seconds=1)
-                print(
-                    f"{busy['requests_s']:7.0f} requests/s at {options.connections} (p50 {busy['50%']:.1f} ms, "
-                    f"p99 {busy['99%']:.1f} ms, bad {busy['bad']})   "
-                    f"added at 1: p50 {one['50%'] - alone['50%']:.2f} ms, p99 {one['99%'] - alone['99%']:.2f} ms   "
-                    f"nginx alone p50 {alone['50%']:.2f} ms",
-                    flush=True,
-                )
+                report("tollbook", busy, one, alone)
+                for peer in peers:
+                    its = scripts[peer["name"]]
+                    busy = wrk(peer["url"], script=its, connections=options.connections, seconds=options.seconds)
+                    one = wrk(peer["url"], script=its, connections=1, seconds=options.seconds / 2)
+                    report(peer["name"], busy, one, alone)
     finally:
         drop(name, home)
         if not os.environ.get("BENCH_KEEP"):

@@ -1,16 +1,19 @@
 """How long reports and pages take on ledgers of different sizes, and whether that grows with the calls.
 
     python bench/load.py --calls 1000000 && python bench/load.py --calls 10000000
-    python bench/reports.py bench_1000000 bench_10000000 [--rounds 20]
+    python bench/reports.py bench_1000000 bench_10000000 [--rounds 20] [--only admin]
 
-Asks the views in this process, as a client with a session would, over the same catalog and days. Prints the 95th
-percentile of each page on each database, and their ratio. Databases are those that bench/load.py made.
+Asks the views in this process, as a client with a session would, over the same catalog and days: each page on one
+database and at once on the other, the order changing from round to round, so that whatever else the machine does meets
+both. Prints the median and the 95th percentile of each page on each database, and the ratio of the medians of the last
+to the first. Databases are those that bench/load.py made, of the same days.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -25,10 +28,12 @@ import django
 django.setup()
 
 from django.contrib.auth.models import User  # noqa: E402
+from django.db import connections  # noqa: E402
+from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
+from msgspec import Struct  # noqa: E402
 
-from bench.scratch import use  # noqa: E402
 from ledger.models import Call  # noqa: E402
 from ledger.reports import DIMENSIONS  # noqa: E402
 
@@ -85,38 +90,66 @@ def deep(client: Client) -> str:
     return address
 
 
-def measure(*, database: str, rounds: int) -> dict[str, float]:
-    """Milliseconds at the 95th percentile, by page."""
-    use(database)
+class Ledger(Struct):
+    """One database, a connection that stays open, a client with a session in it, and its pages: name -> address."""
+
+    name: str
+    connection: BaseDatabaseWrapper
+    client: Client
+    pages: dict[str, str]
+
+    def use(self) -> None:
+        """From now on Django talks to this database."""
+        connections["default"] = self.connection
+
+
+def opened(name: str) -> Ledger:
+    connection = connections.create_connection("default")
+    connection.settings_dict = {**connection.settings_dict, "NAME": name, "CONN_MAX_AGE": None}
+    ledger = Ledger(name=name, connection=connection, client=Client(raise_request_exception=True), pages={})
+    ledger.use()
     user, _ = User.objects.get_or_create(username="bench-admin", is_staff=True, is_superuser=True)
-    client = Client(raise_request_exception=True)
-    client.force_login(user)
-    asked = addresses() | {f"/api/calls/ {PAGES_AHEAD} pages on": deep(client)}
-    found: dict[str, float] = {}
-    for name, address in asked.items():
-        took: list[float] = []
-        for _ in range(rounds + 1):
-            began = time.perf_counter()
-            response = client.get(address)
-            took.append((time.perf_counter() - began) * 1000)
-            assert response.status_code == 200, (name, response.status_code, response.content[:300])
-        # The first one warms the caches of the process.
-        found[name] = sorted(took[1:])[min(rounds - 1, int(rounds * 0.95))]
-    return found
+    ledger.client.force_login(user)
+    ledger.pages = addresses() | {f"/api/calls/ {PAGES_AHEAD} pages on": deep(ledger.client)}
+    return ledger
+
+
+def asked_ms(ledger: Ledger, page: str) -> float:
+    """Milliseconds of one answer."""
+    ledger.use()
+    began = time.perf_counter()
+    response = ledger.client.get(ledger.pages[page])
+    took_ms = (time.perf_counter() - began) * 1000
+    assert response.status_code == 200, (page, response.status_code, response.content[:300])
+    return took_ms
+
+
+def measure(*, ledgers: list[Ledger], page: str, rounds: int) -> list[list[float]]:
+    """Milliseconds of every round, by ledger, sorted. The first round warms the caches and does not count."""
+    took: list[list[float]] = [[] for _ in ledgers]
+    for number in range(rounds + 1):
+        order = range(len(ledgers)) if number % 2 else reversed(range(len(ledgers)))
+        for each in order:
+            took[each].append(asked_ms(ledgers[each], page))
+    return [sorted(each[1:]) for each in took]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("databases", nargs="+")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", default="", help="Only pages whose name holds this.")
     options = parser.parse_args()
     setup_test_environment()
-    figures = [measure(database=name, rounds=options.rounds) for name in options.databases]
-    print(f"| p95, ms | {' | '.join(options.databases)} | ratio |")
-    print(f"|---|{'---:|' * (len(figures) + 1)}")
-    for name in figures[0]:
-        cells = [each[name] for each in figures]
-        print(f"| {name} | {' | '.join(f'{cell:.1f}' for cell in cells)} | {cells[-1] / cells[0]:.2f} |", flush=True)
+    ledgers = [opened(name) for name in options.databases]
+    print(f"| page, ms: median / p95 | {' | '.join(options.databases)} | ratio |")
+    print(f"|---|{'---:|' * (len(ledgers) + 1)}")
+    for page in (page for page in ledgers[0].pages if options.only in page):
+        took = measure(ledgers=ledgers, page=page, rounds=options.rounds)
+        medians = [statistics.median(each) for each in took]
+        highest = [each[min(len(each) - 1, int(len(each) * 0.95))] for each in took]
+        cells = " | ".join(f"{median:.0f} / {high:.0f}" for median, high in zip(medians, highest, strict=True))
+        print(f"| {page} | {cells} | {medians[-1] / medians[0]:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

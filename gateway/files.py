@@ -123,8 +123,9 @@ def delete(file: StoredFile) -> None:
     """Remove a file and its bytes. Raises ApiError while a batch works through it."""
     if BatchJob.objects.filter(input_file_id=file.pk, state__in=BatchJob.OPEN).exists():
         raise ApiError("invalid_request", f"A batch works through {file.pk}: cancel it, or wait for its end.")
+    path = path_of(file.pk)
     file.delete()
-    path_of(file.pk).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def prune() -> int:

@@ -6,6 +6,7 @@ No preload: the writer and its connection belong to one process. No max_requests
 from __future__ import annotations
 
 import os
+import resource
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ errorlog = "-"
 # Wide enough for the headers of proxies in front.
 limit_request_field_size = 16_380
 
+# Two sockets for each open call: the usual soft limit of 1,024 ends at 500. The hard one is the administrator's.
+_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (65_536 if _hard == resource.RLIM_INFINITY else _hard, _hard))
 
 # The master kills its workers when graceful_timeout is over: they stop waiting for open calls so much earlier, in order
 # to settle them.

@@ -96,6 +96,12 @@ def earlier(*, key_id: int, claim: Idempotency) -> Kept | None:
     return Kept(fields.decrypt(record.answer_encrypted), headers, headers.pop("streamed", "") == "true")
 
 
+def prune() -> int:
+    """Delete the claims that are past their time, with their answers; not those of requests in flight. How many."""
+    ended = IdempotencyKey.objects.filter(expires_at__lte=timezone.now()).exclude(state=IdempotencyKey.State.RUNNING)
+    return ended.delete()[0]
+
+
 def resolved(
     row: SettleRow, *, answer: bytes | None = None, headers: dict[str, str] | None = None, streamed: bool = False
 ) -> SettleRow:

@@ -111,7 +111,7 @@ class OpenCall:
             self.first_token_ms = int((time.monotonic() - self.started) * 1000)
 
     def may_drain(self) -> bool:
-        """Whether the provider is read on without the client: where stopping saves nothing; not for long, nor for all."""
+        """Whether the provider is read on without the client: where stopping saves nothing, for DRAIN_S at most."""
         with self._lock:
             may_begin = self.drains_until is None and self._target.drains and not self._ended
             if may_begin and _draining.acquire(blocking=False):

@@ -33,7 +33,6 @@ from ledger.rows import SettleRow
 from providers.errors import ProviderError
 from providers.wire.base import Admitted, Wire
 
-
 log = logging.getLogger("tollbook.relay")
 
 

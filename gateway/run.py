@@ -168,7 +168,7 @@ def _serve(where: Address, var: Path, lock: IO[str]) -> int:
         pass_fds=(lock.fileno(),),
         preexec_fn=_end_with_parent,
     )
-    with _forwarded_signals(gunicorn) as asked_to_stop:
+    with _worker(lock), _forwarded_signals(gunicorn) as asked_to_stop:
         if _wait_until_ready(where, alive=lambda: gunicorn.poll() is None):
             print(text, flush=True)
         elif gunicorn.poll() is None and not asked_to_stop():
@@ -178,6 +178,28 @@ def _serve(where: Address, var: Path, lock: IO[str]) -> int:
             return 1
         status = gunicorn.wait()
         return 0 if asked_to_stop() else status or 1
+
+
+@contextlib.contextmanager
+def _worker(lock: IO[str]) -> Iterator[None]:
+    """`manage.py work` beside gunicorn: batches and chores. At the end it finishes the requests in flight."""
+    worker = subprocess.Popen(
+        [sys.executable, "manage.py", "work"],
+        cwd=BASE_DIR,
+        start_new_session=True,
+        pass_fds=(lock.fileno(),),
+        preexec_fn=_end_with_parent,
+    )
+    try:
+        yield
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(STOP_WITHIN_S / 2)
+        except subprocess.TimeoutExpired:
+            # What it left is gone on with at the next run.
+            worker.kill()
+            worker.wait()
 
 
 def _prepare(where: Address, var: Path) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 
 from django.conf import settings
-from procrastinate import RetryStrategy
+from procrastinate import BaseRetryStrategy, RetryDecision
 from procrastinate.contrib.django import app
+from procrastinate.jobs import Job
 
 BATCHES, CHORES = "batches", "chores"
 # Set when this worker is to end: batches stop asking, wait for what is in flight, and are left to another worker.
@@ -18,12 +19,26 @@ stopping = threading.Event()
 AGAIN_S = 5
 
 
-@app.task(queue=BATCHES, retry=RetryStrategy(wait=AGAIN_S))
+class Stopped(Exception):
+    """This worker ends before its job does: another one may go on at once."""
+
+
+class _Again(BaseRetryStrategy):
+    """Whatever happens, a batch is gone on with until its own row says that it has ended."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
+        return RetryDecision(retry_in={"seconds": 0 if isinstance(exception, Stopped) else AGAIN_S})
+
+
+@app.task(queue=BATCHES, retry=_Again())
 def run_batch(batch_id: str) -> None:
     """Carry a batch to its end. Whatever keeps it from that: again in a while."""
     from gateway.batches import running
 
-    running.run(batch_id, stopping=stopping)
+    try:
+        running.run(batch_id, stopping=stopping)
+    except running.Interrupted:
+        raise Stopped(batch_id) from None
 
 
 @app.task(queue=CHORES)
@@ -41,6 +56,15 @@ def prune_files(timestamp: int) -> None:
     from gateway import files
 
     files.prune()
+
+
+@app.periodic(cron="37 * * * *")
+@app.task(queue=CHORES)
+def prune_claims(timestamp: int) -> None:
+    """Delete idempotency claims past their time: each line of a batch leaves one, with its answer."""
+    from gateway import idempotency
+
+    idempotency.prune()
 
 
 if settings.HEALTH_CRON:

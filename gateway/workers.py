@@ -11,8 +11,10 @@ import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections
 from procrastinate import App, exceptions
 from procrastinate.contrib.django import app as django_app
@@ -42,21 +44,32 @@ def work() -> None:
 async def _work(app: App) -> None:
     # Batches block their threads for hours: enough for all of them, and some for what is short.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.BATCHES_AT_ONCE + SHORT_JOB_THREADS))
-    async with app.open_async():
-        workers = asyncio.gather(
-            _worker(app, queue=tasks.BATCHES, at_once=settings.BATCHES_AT_ONCE),
-            _worker(app, queue=tasks.CHORES, at_once=1),
-            _watch(app),
-        )
+    running = asyncio.create_task(_work_for_ever(app))
 
-        def stop() -> None:
-            tasks.stopping.set()
-            workers.cancel()
+    def stop() -> None:
+        tasks.stopping.set()
+        running.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
-        with contextlib.suppress(asyncio.CancelledError):
-            await workers
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _work_for_ever(app: App) -> None:
+    """Begin anew when the database was away: nobody may be there to start a worker that ended by itself."""
+    while True:
+        try:
+            async with app.open_async(), asyncio.TaskGroup() as group:
+                group.create_task(_worker(app, queue=tasks.BATCHES, at_once=settings.BATCHES_AT_ONCE))
+                group.create_task(_worker(app, queue=tasks.CHORES, at_once=1))
+                group.create_task(_watch(app))
+        except* (exceptions.ConnectorException, psycopg.Error, DjangoDatabaseError) as errors:
+            log.warning("worker_broken", extra={"reason": str(errors.exceptions[0])[:300]})
+        await asyncio.sleep(WATCH_S)
+        # A pool that was closed does not open again.
+        connector = DjangoConnector().get_worker_connector()
+        app.connector = app.job_manager.connector = connector
 
 
 async def _worker(app: App, *, queue: str, at_once: int) -> None:
@@ -77,7 +90,7 @@ async def _watch(app: App) -> None:
     while True:
         try:
             await take_over(app)
-        except exceptions.ConnectorException as error:
+        except (exceptions.ConnectorException, DjangoDatabaseError) as error:
             log.warning("watch_failed", extra={"reason": str(error)[:300]})
         await asyncio.sleep(WATCH_S)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -11,11 +11,13 @@ import msgspec
 from django.db.models import Exists, OuterRef, QuerySet
 
 from ledger import ids
-from ledger.models import Adjustment, Call, PriceSheet
+from ledger.models import Adjustment, Call, DailySpend, PriceSheet
 from ledger.prices import compiled
 from ledger.rating import Conditions, Line, rate
 from ledger.reports import Named, names_of
 
+# Calls have no index by these, which would cost every insert; the rollups know their first and last day.
+_WITHOUT_INDEX = ("team_id", "provider_id")
 _NAMED = ("user", "team", "key", "model", "provider")
 
 
@@ -66,6 +68,8 @@ def calls(wanted: CallFilter) -> QuerySet[Call]:
     ):
         if chosen is not None:
             query = query.filter(**{f"{column}__in": chosen})
+            if column in _WITHOUT_INDEX:
+                query = _within_days_of(query, column=column, chosen=chosen)
     if wanted.outcome is not None:
         query = query.filter(outcome=wanted.outcome)
     if wanted.start is not None:
@@ -82,6 +86,22 @@ def calls(wanted: CallFilter) -> QuerySet[Call]:
         settled = Adjustment.objects.filter(call_id=OuterRef("id"), settles_unknown=True)
         query = query.filter(~Exists(settled), cost_usd__isnull=True)
     return query
+
+
+def _within_days_of(query: QuerySet[Call], *, column: str, chosen: Iterable[int]) -> QuerySet[Call]:
+    """Only the days from the first to the last on which one of these had a call; nothing where none ever had one.
+
+    Otherwise a page of a provider that is no longer used would read every call since. Days are those of the ids.
+    """
+    found: list[date] = []
+    for each in chosen:
+        days = DailySpend.objects.filter(**{column: each}).values_list("day", flat=True)
+        # Two looks in an index, its first row and its last.
+        found += [*days.order_by("day")[:1], *days.order_by("-day")[:1]]
+    if not found:
+        return query.none()
+    first, last = (datetime.combine(day, time(), UTC) for day in (min(found), max(found)))
+    return query.filter(id__gte=ids.floor(first), id__lt=ids.floor(last + timedelta(days=1)))
 
 
 def named(page: Sequence[Call]) -> list[CallDetail]:

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from ledger.admin.filters import DayFilter, KeyFilter, ModelFilter, StatedFilter, UserFilter
 from ledger.admin.paging import CappedPaginator
-from ledger.call_reader import explained
+from ledger.call_reader import CallDetail, explained
 from ledger.models import Adjustment, Batch, Call, Hold, Writer
 from ledger.rating import explain
 from providers.admin_base import ReadOnlyAdmin, exact, link, number, table
@@ -93,7 +93,7 @@ class CallAdmin(ReadOnlyAdmin):
     @admin.display(description="rated now")
     def rating(self, call: Call) -> SafeString | str:
         """The lines the cost is made of, computed from the row and its sheet while one looks."""
-        detail = explained(call)
+        detail = _explained(call)
         if not detail.lines:
             return "No lines: nothing was used, or there is no price."
         lines = format_html_join("", "<div>{}</div>", ((explain(line),) for line in detail.lines))
@@ -102,7 +102,7 @@ class CallAdmin(ReadOnlyAdmin):
 
     @admin.display(description="adjustments")
     def corrections(self, call: Call) -> SafeString | str:
-        detail = explained(call)
+        detail = _explained(call)
         if not detail.adjustments:
             return "none"
         rows: list[tuple[object, ...]] = [
@@ -115,8 +115,6 @@ class CallAdmin(ReadOnlyAdmin):
 
     @admin.display(description="attempts of this request")
     def attempts(self, call: Call) -> SafeString:
-        first = call.request_id
-        found = Call.objects.filter(id__gte=first, id__lte=UUID(int=first.int | 0xFF)).order_by("id")
         rows: list[tuple[object, ...]] = [
             (
                 link(reverse("admin:ledger_call_change", args=[other.pk]), other.attempt),
@@ -124,7 +122,7 @@ class CallAdmin(ReadOnlyAdmin):
                 other.http_status or "",
                 f"{other.duration_ms:,} ms",
             )
-            for other in found.only("attempt", "outcome", "http_status", "duration_ms")
+            for other in _attempts(call)
         ]
         return table(head=("attempt", "outcome", "status", "took"), rows=rows, numbers_from=2)
 
@@ -143,6 +141,24 @@ class CallAdmin(ReadOnlyAdmin):
         if call.raw_usage is None:
             return "none"
         return format_html("<pre>{}</pre>", json.dumps(call.raw_usage, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+def _explained(call: Call) -> CallDetail:
+    """The call, explained once a row: the theme asks each field of a page five times."""
+    kept: CallDetail | None = call.__dict__.get("_explained")
+    if kept is None:
+        kept = call.__dict__["_explained"] = explained(call)
+    return kept
+
+
+def _attempts(call: Call) -> list[Call]:
+    """The calls of the same request in order, read once a row: a range of the primary key."""
+    kept: list[Call] | None = call.__dict__.get("_attempts")
+    if kept is None:
+        found = Call.objects.filter(id__gte=call.request_id, id__lte=UUID(int=call.request_id.int | 0xFF))
+        kept = list(found.order_by("id").only("attempt", "outcome", "http_status", "duration_ms"))
+        call.__dict__["_attempts"] = kept
+    return kept
 
 
 @admin.register(Adjustment)

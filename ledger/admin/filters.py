@@ -6,29 +6,36 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.contrib.admin import ModelAdmin, SimpleListFilter
-from django.db.models import QuerySet
+from django.contrib.auth import get_user_model
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
 from ledger import ids, reports, stated_costs
-from ledger.models import DailySpend
+from ledger.models import ApiKey, DailySpend
+from providers.models import Model
 
 _RECENT_DAYS = 35
 _MOST_CHOICES = 100
 
 
 class SpenderFilter(SimpleListFilter):
-    """Users, keys or models that spent in the last weeks, read from the rollup.
+    """Users, keys or models that spent in the last weeks: for each of them one look in an index of the rollup.
 
-    Any other one can be asked for by its id in the address, as links from other pages do.
+    To gather the different ones from the rollup itself would read weeks of it. Any other one can be asked for by its id
+    in the address, as links from other pages do.
     """
 
     dimension = ""
 
+    def everyone(self) -> QuerySet[Any]:
+        """The rows there are to choose from."""
+        raise NotImplementedError
+
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
         since = timezone.now().date() - timedelta(days=_RECENT_DAYS)
-        column = f"{self.dimension}_id"
-        recent = DailySpend.objects.filter(day__gte=since).order_by().values_list(column, flat=True).distinct()
+        spent = DailySpend.objects.filter(**{f"{self.dimension}_id": OuterRef("pk")}, day__gte=since)
+        recent = self.everyone().filter(Exists(spent)).order_by("pk").values_list("pk", flat=True)
         wanted = set(recent[:_MOST_CHOICES])
         asked = str(request.GET.get(self.parameter_name or "", ""))
         if asked.isdecimal() and len(asked) < 19:
@@ -49,13 +56,22 @@ class SpenderFilter(SimpleListFilter):
 class UserFilter(SpenderFilter):
     title, parameter_name, dimension = "user", "user", "user"
 
+    def everyone(self) -> QuerySet[Any]:
+        return get_user_model().objects.all()
+
 
 class KeyFilter(SpenderFilter):
     title, parameter_name, dimension = "key", "key", "key"
 
+    def everyone(self) -> QuerySet[Any]:
+        return ApiKey.objects.all()
+
 
 class ModelFilter(SpenderFilter):
     title, parameter_name, dimension = "model", "model", "model"
+
+    def everyone(self) -> QuerySet[Any]:
+        return Model.objects.all()
 
 
 class DayFilter(SimpleListFilter):

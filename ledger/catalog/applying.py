@@ -17,6 +17,7 @@ from ledger.catalog.parsing import CatalogError
 from ledger.catalog.pricing import keep_prices
 from ledger.catalog.recording import Recorder
 from ledger.catalog.references import faults, split_key, subject_of
+from ledger.catalog.routes import keep_routes
 from ledger.catalog.schema import Catalog, KeyEntry, LimitEntry
 from ledger.models import ApiKey, Limit, Team
 from providers.models import Alias, Model, Provider
@@ -43,7 +44,7 @@ def apply(*, catalog: Catalog, dry_run: bool = False) -> Outcome:
         raise CatalogError(found)
     recorder = Recorder()
     with transaction.atomic():
-        for keep in (_providers, _models, _aliases, keep_prices, _teams, _users, _keys, _limits):
+        for keep in (_providers, _models, _aliases, keep_routes, keep_prices, _teams, _users, _keys, _limits):
             keep(catalog, recorder)
             if recorder.errors:
                 raise CatalogError(recorder.errors)

@@ -1,4 +1,5 @@
-"""What applying a file changed, and how that is told: + new, ~ changed old -> new, ! a note, = how many were equal."""
+"""What applying a file changed, and how that is told: + new, - taken out, ~ changed old -> new, ! a note,
+= how many were equal."""
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ class FieldChange(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """One row that was made (no fields) or changed (its fields)."""
+    """One row that was made (no fields), changed (its fields) or taken out."""
 
     what: str
     fields: tuple[FieldChange, ...] = ()
+    gone: bool = False
 
 
 def field_change(*, field: str, old: object, new: object) -> FieldChange:
@@ -47,7 +49,7 @@ def lines(*, changes: Iterable[Change], notes: Iterable[str], unchanged: int) ->
     told = []
     for change in changes:
         if not change.fields:
-            told.append(f"+ {change.what}")
+            told.append(f"{'-' if change.gone else '+'} {change.what}")
             continue
         fields = ", ".join(f"{field.field} {field.old} -> {field.new}" for field in change.fields)
         told.append(f"~ {change.what}: {fields}")

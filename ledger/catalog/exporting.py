@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from ledger import keys
 from ledger.catalog.schema import ModelEntry, ProviderEntry, RateEntry, UserEntry
 from ledger.models import ApiKey, Limit, PriceSheet, Rate, Team
-from providers.models import Model, Provider
+from providers.models import Model, Provider, Route, RouteTarget
 
 
 def export() -> str:
@@ -30,6 +30,7 @@ def export() -> str:
     sections = {
         "providers": [_stated(ProviderEntry, row) for row in Provider.objects.defer("credential_secret")],
         "models": list(_models()),
+        "routes": list(_routes()),
         "prices": list(_prices()),
         "teams": [{"name": team.name} for team in Team.objects.all()],
         "users": [_stated(UserEntry, user) for user in User.objects.order_by("username")],
@@ -61,6 +62,21 @@ def _models() -> Iterator[dict[str, Any]]:
         yield {"name": stated.pop("name"), "provider": model.provider.name, **stated} | (
             {"aliases": aliases} if aliases else {}
         )
+
+
+def _routes() -> Iterator[dict[str, Any]]:
+    """Routes with all their targets, in the order in which they are tried."""
+    for route in Route.objects.prefetch_related("targets__model"):
+        entry: dict[str, Any] = {"name": route.name, "strategy": route.strategy}
+        if not route.enabled:
+            entry["enabled"] = False
+        targets = sorted(route.targets.all(), key=lambda target: (target.priority, target.pk))
+        yield entry | {"targets": [_route_target(target) for target in targets]}
+
+
+def _route_target(target: RouteTarget) -> dict[str, Any]:
+    entry: dict[str, Any] = {"model": target.model.name, "priority": target.priority, "weight": target.weight}
+    return entry if target.enabled else entry | {"enabled": False}
 
 
 def _prices() -> Iterator[dict[str, Any]]:

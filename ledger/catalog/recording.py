@@ -52,6 +52,9 @@ class Recorder:
     def tell(self, *, what: str, fields: tuple[FieldChange, ...] = ()) -> None:
         self.changes.append(Change(what, fields))
 
+    def tell_gone(self, *, what: str) -> None:
+        self.changes.append(Change(what, gone=True))
+
     def save(self, *, path: str, row: models.Model) -> bool:
         """Validate and save; False when that is refused, by the model or by the database."""
         try:

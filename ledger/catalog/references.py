@@ -12,7 +12,7 @@ from msgspec import UNSET
 from ledger.catalog.schema import Catalog, LimitEntry
 from ledger.meters import METERS
 from ledger.models import ApiKey, Team
-from providers.models import Alias, Model, Provider
+from providers.models import Alias, Model, Provider, Route
 
 SUBJECTS = ("key", "user", "team", "model")
 
@@ -22,6 +22,7 @@ def faults(catalog: Catalog) -> list[str]:
     return [
         *_duplicates(catalog),
         *_unknown_in_models(catalog),
+        *_unknown_in_routes(catalog),
         *_unknown_in_prices(catalog),
         *_unknown_in_keys(catalog),
         *_unknown_in_limits(catalog),
@@ -45,6 +46,9 @@ def split_key(text: str) -> tuple[str, str]:
 def _duplicates(catalog: Catalog) -> Iterator[str]:
     yield from _repeated("providers", catalog.providers, lambda row: row.name, "name")
     yield from _repeated("models", catalog.models, lambda row: row.name, "name")
+    yield from _repeated("routes", catalog.routes, lambda row: row.name, "name")
+    for index, route in enumerate(catalog.routes):
+        yield from _repeated(f"routes[{index}].targets", route.targets or (), lambda row: row.model, "model")
     yield from _repeated("prices", catalog.prices, lambda row: (row.model, row.book, row.valid_from), "sheet")
     yield from _repeated("teams", catalog.teams, lambda row: row.name, "name")
     yield from _repeated("users", catalog.users, lambda row: row.username, "username")
@@ -53,6 +57,7 @@ def _duplicates(catalog: Catalog) -> Iterator[str]:
         "limits", catalog.limits, lambda row: (subject_of(row), row.metric, row.period, row.action), "limit"
     )
     yield from _taken_aliases(catalog)
+    yield from _taken_routes(catalog)
 
 
 def _repeated(section: str, rows: Sequence[Any], identity: Callable[[Any], Hashable], what: str) -> Iterator[str]:
@@ -77,6 +82,29 @@ def _taken_aliases(catalog: Catalog) -> Iterator[str]:
                 yield f"{path}: {alias!r} is the name of a model"
             elif given[alias] > 1:
                 yield f"{path}: the alias {alias!r} is given {given[alias]} times"
+
+
+def _taken_routes(catalog: Catalog) -> Iterator[str]:
+    """A public name is a model's, an alias's or a route's, never two of them."""
+    routes = {route.name for route in catalog.routes}
+    named = {model.name for model in catalog.models} | {name for model in catalog.models for name in model.aliases}
+    taken = named | _existing(Model, "name", routes) | _existing(Alias, "name", routes)
+    for index, route in enumerate(catalog.routes):
+        if route.name in taken:
+            yield f"routes[{index}].name: {route.name!r} is the name of a model or an alias"
+    routes_there = _existing(Route, "name", named) - routes
+    for index, model in enumerate(catalog.models):
+        for path, name in (("name", model.name), *((f"aliases[{n}]", name) for n, name in enumerate(model.aliases))):
+            if name in routes_there:
+                yield f"models[{index}].{path}: {name!r} is the name of a route"
+
+
+def _unknown_in_routes(catalog: Catalog) -> Iterator[str]:
+    known = _models(catalog, [target.model for route in catalog.routes for target in route.targets or ()])
+    for index, route in enumerate(catalog.routes):
+        for place, target in enumerate(route.targets or ()):
+            if target.model not in known:
+                yield f"routes[{index}].targets[{place}].model: no model {target.model!r}"
 
 
 def _unknown_in_models(catalog: Catalog) -> Iterator[str]:
@@ -108,6 +136,8 @@ def _unknown_in_keys(catalog: Catalog) -> Iterator[str]:
         _models(catalog, wanted)
         | {alias for model in catalog.models for alias in model.aliases}
         | _existing(Alias, "name", wanted)
+        | {route.name for route in catalog.routes}
+        | _existing(Route, "name", wanted)
     )
     for index, key in enumerate(catalog.keys):
         if key.user not in users:
@@ -116,7 +146,7 @@ def _unknown_in_keys(catalog: Catalog) -> Iterator[str]:
             yield f"keys[{index}].team: no team {key.team!r}"
         for place, name in enumerate(key.allowed_models or ()):
             if name not in callable_names:
-                yield f"keys[{index}].allowed_models[{place}]: no model or alias {name!r}"
+                yield f"keys[{index}].allowed_models[{place}]: no model, alias or route {name!r}"
 
 
 def _unknown_in_limits(catalog: Catalog) -> Iterator[str]:

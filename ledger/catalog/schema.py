@@ -14,6 +14,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Instant = Annotated[datetime, Meta(tz=True)]
+# What the column can hold.
+Place = Annotated[int, Meta(ge=0, le=32767)]
 
 
 class ProviderEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +54,24 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_output_tokens: int | UnsetType | None = UNSET
     default_max_output_tokens: int | UnsetType | None = UNSET
     timeout_s: float | UnsetType | None = UNSET
+
+
+class RouteTargetEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model of a route: the lowest priority is tried first; a weight counts for the weighted strategy."""
+
+    model: Name
+    priority: Place = 1
+    weight: Place = 1
+    enabled: bool = True
+
+
+class RouteEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A public name for several models. `targets`, where given, are all that the route has from then on."""
+
+    name: Name
+    strategy: Literal["priority", "weighted", "cheapest", "fastest"] | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    targets: tuple[RouteTargetEntry, ...] | UnsetType = UNSET
 
 
 class RateEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +155,7 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     providers: tuple[ProviderEntry, ...] = ()
     models: tuple[ModelEntry, ...] = ()
+    routes: tuple[RouteEntry, ...] = ()
     prices: tuple[PriceEntry, ...] = ()
     teams: tuple[TeamEntry, ...] = ()
     users: tuple[UserEntry, ...] = ()

@@ -188,6 +188,7 @@ class Call(models.Model):
         indexes = [
             models.Index(fields=["user", "-id"], name="call_user"),
             models.Index(fields=["key", "-id"], name="call_key"),
+            models.Index(fields=["model", "-id"], name="call_model"),
             models.Index(fields=["upstream_request_id"], condition=~Q(upstream_request_id=""), name="call_upstream"),
             models.Index(fields=["-id"], condition=Q(cost_usd__isnull=True), name="call_unpriced"),
             models.Index(fields=["-id"], condition=Q(stated_cost_usd__isnull=False), name="call_stated"),

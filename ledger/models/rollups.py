@@ -19,11 +19,12 @@ class DailySpend(models.Model):
     """
 
     day = models.DateField()
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, related_name="+")
-    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="+")
-    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="+")
-    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+")
+    # Their indexes are those below, with the day: who spent lately, and since when, is one look for each of them.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, db_index=False, related_name="+")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, db_index=False, related_name="+")
+    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, db_index=False, related_name="+")
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, db_index=False, related_name="+")
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, db_index=False, related_name="+")
     outcome = models.CharField(max_length=9)
     slot = models.PositiveSmallIntegerField()
     calls = models.BigIntegerField(default=0, db_default=0)
@@ -42,7 +43,10 @@ class DailySpend(models.Model):
         verbose_name_plural = "daily spend"
         indexes = [
             models.Index(fields=["user", "day"], name="dailyspend_user_day"),
+            models.Index(fields=["team", "day"], name="dailyspend_team_day"),
             models.Index(fields=["key", "day"], name="dailyspend_key_day"),
+            models.Index(fields=["model", "day"], name="dailyspend_model_day"),
+            models.Index(fields=["provider", "day"], name="dailyspend_provider_day"),
         ]
         constraints = [
             models.UniqueConstraint(

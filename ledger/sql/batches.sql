@@ -404,30 +404,48 @@ CREATE OR REPLACE FUNCTION ledger_fence(p_grace_s double precision) RETURNS SETO
   WHERE state = 'live' AND lease_until < clock_timestamp() - make_interval(secs => p_grace_s) RETURNING id
 $$;
 
--- An adjustment moves the rollup of its call's day and the windows its call counted in.
+-- Adjustments move the rollups of their calls' days and the windows their calls counted in: once a statement, so that
+-- many inserted at once touch each window and each rollup row once and not once each.
+-- OFFSET 0 keeps the look-up of a call one probe of its month's primary key, however many adjustments there are.
 CREATE OR REPLACE FUNCTION ledger_apply_adjustment() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE c ledger_call;
+DECLARE
+  stranger uuid;
+  touched bigint[];
 BEGIN
-  SELECT * INTO c FROM ledger_call WHERE id = NEW.call_id;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'adjustment of call %, which is not in the ledger', NEW.call_id
+  SELECT (array_agg(a.call_id) FILTER (WHERE c.id IS NULL))[1], array_agg(DISTINCT t.id) FILTER (WHERE t.id IS NOT NULL)
+    INTO stranger, touched
+    FROM added a
+      LEFT JOIN LATERAL (SELECT l.id, l.windows FROM ledger_call l WHERE l.id = a.call_id OFFSET 0) c ON true
+      LEFT JOIN LATERAL unnest(c.windows) AS t(id) ON true;
+  IF stranger IS NOT NULL THEN
+    RAISE EXCEPTION 'adjustment of call %, which is not in the ledger', stranger
       USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'adjustment_of_a_call';
   END IF;
-  PERFORM FROM ledger_limitwindow WHERE id = ANY (c.windows) ORDER BY id FOR NO KEY UPDATE;
-  UPDATE ledger_limitwindow w SET used = w.used + CASE l.metric
-      WHEN 'usd' THEN NEW.counted_delta_usd WHEN 'tokens' THEN NEW.counted_delta_tokens ELSE 0 END
-    FROM ledger_limit l WHERE w.id = ANY (c.windows) AND l.id = w.limit_id AND l.metric IN ('usd', 'tokens');
+  PERFORM FROM ledger_limitwindow WHERE id = ANY (touched) ORDER BY id FOR NO KEY UPDATE;
+  WITH corrected AS MATERIALIZED (
+    SELECT a.delta_usd, a.settles_unknown, a.counted_delta_usd, a.counted_delta_tokens, c.*
+    FROM added a CROSS JOIN LATERAL (SELECT * FROM ledger_call l WHERE l.id = a.call_id OFFSET 0) c
+  ), moved AS (
+    UPDATE ledger_limitwindow w SET used = w.used + d.used
+    FROM (
+      SELECT x.id, sum(CASE l.metric WHEN 'usd' THEN k.counted_delta_usd ELSE k.counted_delta_tokens END) AS used
+      FROM corrected k CROSS JOIN unnest(k.windows) AS t(id)
+        JOIN ledger_limitwindow x ON x.id = t.id JOIN ledger_limit l ON l.id = x.limit_id
+      WHERE l.metric IN ('usd', 'tokens') GROUP BY x.id
+    ) d WHERE w.id = d.id
+  )
   INSERT INTO ledger_dailyspend AS r (
       day, user_id, team_id, key_id, model_id, provider_id, outcome, slot, adjustments_usd, unpriced_calls)
-    VALUES (ledger_id_day(c.id), c.user_id, c.team_id, c.key_id, c.model_id, c.provider_id, c.outcome, 0, NEW.delta_usd,
-            -NEW.settles_unknown::int)
+    SELECT ledger_id_day(k.id), k.user_id, k.team_id, k.key_id, k.model_id, k.provider_id, k.outcome, 0,
+      sum(k.delta_usd), -sum(k.settles_unknown::int)
+    FROM corrected k GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7
     ON CONFLICT ON CONSTRAINT dailyspend_once DO UPDATE SET
       adjustments_usd = r.adjustments_usd + excluded.adjustments_usd,
       unpriced_calls = r.unpriced_calls + excluded.unpriced_calls;
-  RETURN NEW;
+  RETURN NULL;
 END $$;
 CREATE OR REPLACE TRIGGER adjustment_applies AFTER INSERT ON ledger_adjustment
-  FOR EACH ROW EXECUTE FUNCTION ledger_apply_adjustment();
+  REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION ledger_apply_adjustment();
 ALTER TABLE ledger_adjustment ENABLE ALWAYS TRIGGER adjustment_applies;
 
 -- What a limit counts is fixed: its windows would otherwise mix dollars with tokens. Amount and switches may change.

@@ -26,20 +26,25 @@ def main() -> int:
     parser.add_argument("--teeth", nargs="*", metavar="NAME", help="instead: run over broken code; all of it, or NAMEs")
     options = parser.parse_args()
     template = Template()
+    kept = False
     try:
         if options.teeth is not None:
             return _teeth(template, options.teeth or teeth.names())
         plan = Plan(
             seed=new_seed() if options.seed is None else options.seed, minutes=options.minutes, kills=options.kills,
             postgres_kills=options.postgres_kills, eaten=options.eaten, races=options.races, clients=options.clients,
-            workers=options.workers,
+            workers=options.workers, says=True,
         )  # fmt: skip
-        print(f"seed {plan.seed}, folder {template.folder}", flush=True)
+        print(f"seed {plan.seed}", flush=True)
         report = run(template, plan)
         print("\n".join(report.lines()), flush=True)
-        return 0 if report.is_clean else 1
+        kept = not report.is_clean
+        return 1 if kept else 0
     finally:
-        template.remove()
+        if kept:
+            print(f"What is left of the run stays in {template.folder}.")
+        else:
+            template.remove()
 
 
 def _teeth(template: Template, names: list[str]) -> int:

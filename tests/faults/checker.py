@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from tests.faults.cluster import Postgres
 from tests.faults.load import Told
 from tests.upstream.invoice import Line
 
@@ -33,6 +32,13 @@ INVARIANTS = {
 }
 SWEPT_WITHIN_S = 25.0
 MAX_RSS_BYTES, MAX_DESCRIPTORS = 600 * 1024 * 1024, 900
+
+
+class Asked(Protocol):
+    """The server whose books are looked at."""
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]: ...
+    def log(self) -> str: ...
 
 
 class Problem(NamedTuple):
@@ -80,7 +86,7 @@ _HELD = "SELECT id, request_id, coalesce(bound_usd, 0), at FROM faults.held"
 class Evidence:
     """All that a run has left behind."""
 
-    def __init__(self, *, postgres: Postgres, invoice: Iterable[Line], told: Iterable[Told]) -> None:
+    def __init__(self, *, postgres: Asked, invoice: Iterable[Line], told: Iterable[Told]) -> None:
         self.postgres = postgres
         self.invoice, self.told = list(invoice), list(told)
         self.calls: dict[UUID, Row] = {row[0]: Row._make(row) for row in postgres.rows(_CALLS)}

@@ -97,8 +97,8 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
-        command = [str(self._programs / "initdb"), "-D", str(self.folder), "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                   "--no-locale", "--no-sync"]  # fmt: skip
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+        command = [str(self._programs / "initdb"), "-D", str(self.folder), *options]
         subprocess.run(command, cwd="/", user=self._user, check=True, stdout=subprocess.DEVNULL)
         with (self.folder / "postgresql.conf").open("a") as file:
             file.write(_CONFIGURATION)

@@ -114,7 +114,7 @@ class Load:
             times = rng.choice((1, 2)) if ask.idempotency_key else 1
             for _ in range(times):
                 status = self._make(ask)
-                self._stopping.wait(self._pause_s if status == "200" else 0.05)
+                self._stopping.wait(self._pause_s if status == "200" else 0.1)
 
     def _next(self, rng: random.Random) -> _Ask:
         (model,) = rng.choices(list(KINDS), weights=list(KINDS.values()))

@@ -20,6 +20,7 @@ from tests.faults.load import Load
 
 POINTS = ("held", "dispatched", "mid_stream", "upstream_done", "settled", "before_write", "after_write")
 RECOVERS_WITHIN_S = 30.0
+SAYS_EVERY_S = 60.0
 _WRITERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollbook writer'"
 
 
@@ -36,9 +37,11 @@ class Nemesis:
     def __init__(self, *, cluster: Cluster, load: Load, seed: int, freeze_s: float) -> None:
         self.done: Counter[str] = Counter()
         self.recovered_s: list[float] = []
+        self.postgres_back_s: list[float] = []
         self.postgres_kills = 0
         self._cluster, self._load = cluster, load
-        self._rng = random.Random(f"{seed} nemesis")
+        # Apart, so that the order of the faults is the same however many workers there are to choose from.
+        self._order, self._rng = random.Random(f"{seed} order"), random.Random(f"{seed} details")
         self._freeze_s = freeze_s
         self._spare = list(cluster.world.spare[2:])
         self._faults: dict[Callable[[], None], int] = {
@@ -48,11 +51,11 @@ class Nemesis:
             self.kill_the_master: 1,
             self.end_workers_in_turn: 1,
             self.pause_a_worker: 2,
-            self.crash_postgres: 3,
-            self.stop_postgres_at_once: 3,
+            self.crash_postgres: 5,
+            self.stop_postgres_at_once: 5,
             self.freeze_postgres: 1,
             self.end_backends: 3,
-            self.eat_replies: 9,
+            self.eat_replies: 5,
             self.cut_the_database: 3,
             self.refuse_the_database: 1,
             self.half_open_the_database: 1,
@@ -65,23 +68,34 @@ class Nemesis:
             self.revoke_a_key: 2,
         }
 
-    def unleash(self, *, goals: Goals, until_at: float) -> None:
+    def unleash(self, *, goals: Goals, until_at: float, say: Callable[[str], None]) -> None:
         """Each fault once in a seeded order, then by weight, until the goals are met or the clock says `until_at`."""
         first = list(self._faults)
-        self._rng.shuffle(first)
+        self._order.shuffle(first)
+        next_word = time.monotonic() + SAYS_EVERY_S
         while time.monotonic() < until_at:
+            if time.monotonic() > next_word:
+                next_word += SAYS_EVERY_S
+                say(self._so_far())
             if first:
                 fault = first.pop()
             elif self._met(goals):
                 return
             else:
-                (fault,) = self._rng.choices(list(self._faults), weights=list(self._faults.values()))
+                (fault,) = self._order.choices(list(self._faults), weights=list(self._faults.values()))
             self.do(fault)
             time.sleep(self._rng.uniform(0.1, 0.5))
 
     def do(self, fault: Callable[[], None]) -> None:
         self.done[fault.__name__] += 1
         fault()
+
+    def _so_far(self) -> str:
+        cluster, notes = self._cluster, self._load.notes
+        return (
+            f"{cluster.gateway.kills} worker kills, {self.postgres_kills} PostgreSQL kills, "
+            f"{cluster.database.eaten} eaten replies, {len(notes.told)} acknowledged of {notes.asked} requests"
+        )
 
     def _met(self, goals: Goals) -> bool:
         cluster = self._cluster
@@ -150,7 +164,7 @@ class Nemesis:
         self.postgres_kills += 1
         time.sleep(self._rng.choice((0.0, 0.5, 1.5)))
         self._cluster.postgres.start()
-        self._served()
+        self.postgres_back_s.append(self._served())
 
     def freeze_postgres(self) -> None:
         self._cluster.postgres.freeze()
@@ -245,10 +259,11 @@ class Nemesis:
         except psycopg.OperationalError:
             self.done["too late"] += 1  # the server is still coming back from the fault before
 
-    def _served(self) -> None:
+    def _served(self) -> float:
         """Wait until a call is served again, and note how long that took. TimeoutError after half a minute."""
         took = until(self._load.ask_once, what="a call is served again", timeout_s=RECOVERS_WITHIN_S)
         self.recovered_s.append(took)
+        return took
 
 
 class Sampler:

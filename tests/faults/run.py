@@ -28,7 +28,7 @@ Schedule = Callable[[Nemesis], None]
 
 
 class Plan(Struct, frozen=True):
-    """How long and how hard. `schedule`, where given, takes the place of the seeded one."""
+    """How long and how hard. `schedule`, if given, takes the place of the seeded one; `says`: tells how far it is."""
 
     seed: int
     minutes: float = 1.0
@@ -42,6 +42,7 @@ class Plan(Struct, frozen=True):
     quiet_s: float = 30.0
     verifies: bool = True
     schedule: Schedule | None = None
+    says: bool = False
 
 
 class Report(Struct, frozen=True):
@@ -93,10 +94,14 @@ def _faults(nemesis: Nemesis, plan: Plan, *, until_at: float) -> list[Problem]:
             plan.schedule(nemesis)
         else:
             goals = Goals(kills=plan.kills, postgres_kills=plan.postgres_kills, eaten=plan.eaten)
-            nemesis.unleash(goals=goals, until_at=until_at)
+            nemesis.unleash(goals=goals, until_at=until_at, say=print if plan.says else _silent)
     except TimeoutError as error:
         return [Problem("I10", str(error))]
     return []
+
+
+def _silent(line: str) -> None:
+    """Only a person who waits for the long run wants to know."""
 
 
 def _quiet(cluster: Cluster, plan: Plan) -> list[Problem]:
@@ -161,11 +166,17 @@ def _report(
         "abandoned": abandoned,
         "settled late": late,
         "slowest recovery s": round(max(nemesis.recovered_s, default=0.0), 2),
+        "PostgreSQL up to first call s (median, most)": _median_and_most(nemesis.postgres_back_s),
         "largest worker MB": sampler.rss_bytes // 1_048_576,
         "most descriptors": sampler.descriptors,
         **checker.figures(problems),
     }
     return Report(plan.seed, counts, dict(nemesis.done), dict(load.notes.statuses), problems)
+
+
+def _median_and_most(seconds: list[float]) -> tuple[float, float]:
+    ordered = sorted(seconds) or [0.0]
+    return round(ordered[len(ordered) // 2], 2), round(ordered[-1], 2)
 
 
 def _listed(counts: dict[str, int]) -> str:

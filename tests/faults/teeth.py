@@ -35,7 +35,8 @@ class Bite(Struct, frozen=True):
         found = Counter(problem.invariant for problem in self.report.problems)
         seen = ", ".join(f"{name} x{count}" for name, count in sorted(found.items())) or "no invariant broken"
         verdict = "stands" if self.report.is_clean else "bites" if self.broken != WHOLE else "fails"
-        return f"{self.broken:24} {'right' if self.is_right else 'WRONG'}: {verdict:7} {seen}"
+        example = f"; {self.report.problems[-1].line[:90]}" if self.report.problems else ""
+        return f"{self.broken:24} {'right' if self.is_right else 'WRONG'}: {verdict:7} {seen}{example}"
 
 
 def _crashes(nemesis: Nemesis) -> None:
@@ -70,13 +71,19 @@ def _crowds(nemesis: Nemesis) -> None:
         nemesis.do(nemesis.move_a_limit)
 
 
+def _crowds_for_long(nemesis: Nemesis) -> None:
+    """Two processes must meet within the moment in which each has one lock and not the other."""
+    for _ in range(3):
+        _crowds(nemesis)
+
+
 SCHEDULES: dict[str, Schedule] = {
     "synchronous_commit off": _crashes,
     "new seq on retry": _eats,
     "dispatch before hold": _refuses,
     "settle without fence": _pauses,
     "cached counter": _crowds,
-    "unsorted locks": _crowds,
+    "unsorted locks": _crowds_for_long,
 }
 
 

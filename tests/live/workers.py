@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.live import books
 from tests.live.database import ROOT
 from tests.live.gateway import Account, Gateway, chat_body
 
+# Health checks by the clock would arrive among the requests that tests count.
+NO_CHORES = {"TOLLBOOK_HEALTH_CRON": ""}
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -29,9 +32,13 @@ class Worker:
         self._gateway = gateway
         with (gateway.var_dir / "work.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**gateway.environment, **(environment or {})}, stdout=log, stderr=log,
+                command,
+                cwd=ROOT,
+                env={**gateway.environment, **NO_CHORES, **(environment or {})},
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def log(self) -> str:
         return (self._gateway.var_dir / "work.log").read_text(errors="replace")
@@ -90,7 +97,9 @@ def ended(client: OpenAI, batch: Batch, *, timeout_s: float = 25) -> Batch:
         now = client.batches.retrieve(batch.id)
         return now if now.status in ENDED else None
 
-    return books.until(look, what=f"{batch.id} has ended", timeout_s=timeout_s)
+    found = books.until(look, what=f"{batch.id} has ended", timeout_s=timeout_s)
+    assert found is not None
+    return found
 
 
 def results(client: OpenAI, file_id: str | None) -> dict[str, dict[str, Any]]:
@@ -101,3 +110,16 @@ def results(client: OpenAI, file_id: str | None) -> dict[str, dict[str, Any]]:
     found = {record["custom_id"]: record for record in records}
     assert len(found) == len(records)
     return found
+
+
+def counts(batch: Batch) -> tuple[int, int, int]:
+    """Total, completed, failed."""
+    told = batch.request_counts
+    assert told is not None
+    return told.total, told.completed, told.failed
+
+
+def arrived(gateway: Gateway, account: Account, since: int) -> Counter[str]:
+    """How often each request of `chat_lines` reached the provider, by its number."""
+    found = [msgspec.json.decode(each.body) for each in gateway.upstream.arrivals[since:]]
+    return Counter(body["user"] for body in found if body["model"] == account.model.upstream_name)

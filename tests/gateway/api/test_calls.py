@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from ledger import call_reader
+from ledger import call_reader, ids
 from ledger.models import Adjustment, Call, Rate
 from tests import factories
-from tests.gateway.api.callers import Person, by_key, by_session, make_call_at, make_person, recent
+from tests.gateway.api.callers import Person, by_key, by_session, make_call_at, make_person, make_spend, recent
 from tests.ids import call_id
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("gateway.api.urls")]
@@ -80,7 +82,9 @@ def test_previous_leads_back_to_the_page_before(auditor: Client) -> None:
 def test_filters_take_names_and_ids(auditor: Client, name: str) -> None:
     wanted, other = (factories.make_key(team=factories.make_team()) for _ in range(2))
     model = factories.make_model()
-    call = make_call_at(recent(1), key=wanted, model=model)
+    at = recent(1)
+    call = make_call_at(at, key=wanted, model=model)
+    make_spend(key=wanted, model=model, day=at.date())
     make_call_at(recent(1), key=other, model=factories.make_model())
     assert wanted.team is not None
     values: tuple[Any, Any] = {
@@ -92,6 +96,36 @@ def test_filters_take_names_and_ids(auditor: Client, name: str) -> None:
     }[name]
     for value in values:
         assert ids_of(auditor, f"{name}={value}") == [str(call.id)]
+
+
+@pytest.mark.parametrize("name", ["team", "provider"])
+def test_what_has_no_index_is_looked_for_only_on_days_between_its_first_and_last_call(
+    auditor: Client, name: str
+) -> None:
+    key, model = factories.make_key(team=factories.make_team()), factories.make_model()
+    moments = [recent(days * 24 * 60) for days in (20, 12, 4)]
+    calls = [make_call_at(at, key=key, model=model) for at in moments]
+    for at in moments:
+        make_spend(key=key, model=model, day=at.date())
+    wanted = {"team": key.team_id, "provider": model.provider_id}[name]
+    assert ids_of(auditor, f"{name}={wanted}") == [str(call.id) for call in reversed(calls)]
+
+    with CaptureQueriesContext(connection) as queries:
+        ids_of(auditor, f"{name}={wanted}")
+    [page] = [query["sql"] for query in queries.captured_queries if 'FROM "ledger_call"' in query["sql"]]
+    first, last = (datetime.combine(at.date(), time(), UTC) for at in (moments[0], moments[-1]))
+    assert f"\"id\" >= '{ids.floor(first).hex}'" in page
+    assert f"\"id\" < '{ids.floor(last + timedelta(days=1)).hex}'" in page
+
+
+@pytest.mark.parametrize("name", ["team", "provider"])
+def test_what_never_had_a_call_is_not_looked_for(auditor: Client, name: str) -> None:
+    make_call_at(recent(1), key=factories.make_key(), model=factories.make_model())
+    idle = {"team": factories.make_team(), "provider": factories.make_provider()}[name]
+
+    with CaptureQueriesContext(connection) as queries:
+        assert ids_of(auditor, f"{name}={idle.pk}") == []
+    assert not [query["sql"] for query in queries.captured_queries if 'FROM "ledger_call"' in query["sql"]]
 
 
 def test_it_filters_by_outcome_request_and_upstream_id(auditor: Client) -> None:

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from ledger import ids
-from ledger.models import Adjustment, Batch, Call, Hold, Writer
+from ledger.models import Adjustment, Batch, Call, DailySpend, Hold, Writer
 from tests.factories import make_call, make_key, make_model, make_sheet
 
 LIST = "admin:ledger_call_changelist"
@@ -51,6 +51,35 @@ def test_a_cost_that_its_lines_do_not_give_is_pointed_at(admin_page: Client) -> 
     call = make_call(model=sheet.model, price_sheet=sheet, cost_usd=Decimal("0.07"))
 
     assert "DIFFERS" in admin_page.get(change_url(call)).content.decode()
+
+
+def test_a_call_is_read_and_rated_once_a_page(admin_page: Client) -> None:
+    sheet = make_sheet()
+    call = make_call(model=sheet.model, price_sheet=sheet)
+
+    with CaptureQueriesContext(connection) as queries:
+        admin_page.get(change_url(call))
+
+    asked = [query["sql"] for query in queries.captured_queries]
+    assert len([sql for sql in asked if 'FROM "ledger_adjustment"' in sql]) == 1
+    assert len([sql for sql in asked if 'FROM "ledger_call"' in sql]) == 2
+
+
+def test_the_list_offers_who_spent_lately_and_who_is_asked_for(admin_page: Client) -> None:
+    today = datetime.now(UTC).date()
+    lately, long_ago, never = make_key(), make_key(), make_key()
+    for key, day in ((lately, today), (long_ago, today - timedelta(days=60))):
+        model = make_model()
+        DailySpend.objects.create(
+            day=day, user=key.user, key=key, model=model, provider=model.provider, outcome="ok", slot=1, calls=1
+        )
+
+    def offered(**query: int) -> set[int]:
+        page = admin_page.get(reverse(LIST), query).content.decode()
+        return {key.pk for key in (lately, long_ago, never) if f"?key={key.pk}" in page or f"key={key.pk}&" in page}
+
+    assert offered() == {lately.pk}
+    assert offered(key=never.pk) == {lately.pk, never.pk}
 
 
 def test_an_unknown_cost_is_unknown_and_never_zero(admin_page: Client) -> None:
