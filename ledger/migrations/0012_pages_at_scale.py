@@ -46,6 +46,12 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['model', '-id'], name='call_model'),
         ),
         migrations.AddIndex(
+            model_name='call',
+            index=models.Index(
+                fields=['user', 'outcome', '-id'], condition=models.Q(('outcome', 'ok'), _negated=True), name='call_user_outcome'
+            ),
+        ),
+        migrations.AddIndex(
             model_name='dailyspend',
             index=models.Index(fields=['team', 'day'], name='dailyspend_team_day'),
         ),
