@@ -194,7 +194,11 @@ def test_fields_left_out_keep_what_people_set(tmp_path: Path) -> None:
         ("book: list", "book: contract, valid_from: '2026-01-01T00:00:00Z'", "duplicate key 'valid_from'"),
         ("user: alice, team: research", "user: bob, team: research", "keys[0].user: no user 'bob'"),
         ("user: alice, team: research", "user: alice, team: nope", "keys[0].team: no team 'nope'"),
-        ("allowed_models: [large]", "allowed_models: [larg]", "keys[0].allowed_models[0]: no model, alias or route 'larg'"),
+        (
+            "allowed_models: [large]",
+            "allowed_models: [larg]",
+            "keys[0].allowed_models[0]: no model, alias or route 'larg'",
+        ),
         ("scopes: [call, read-spend]", "scopes: [root]", "keys[0].scopes[0]: Invalid enum value 'root'"),
         ("{key: alice/ci,", "{key: alice/cd,", "limits[0].key: no key 'alice/cd'"),
         ("{user: alice, metric", "{user: alice, team: research, metric", "limits[1]: name exactly one of"),
