@@ -194,9 +194,7 @@ class Call(models.Model):
             models.Index(fields=["-id"], condition=Q(stated_cost_usd__isnull=False), name="call_stated"),
             models.Index(fields=["outcome", "-id"], condition=~Q(outcome="ok"), name="call_outcome"),
             # What went wrong for one user: few calls go wrong, so few inserts pay for it.
-            models.Index(
-                fields=["user", "outcome", "-id"], condition=~Q(outcome="ok"), name="call_user_outcome"
-            ),
+            models.Index(fields=["user", "outcome", "-id"], condition=~Q(outcome="ok"), name="call_user_outcome"),
         ]
         constraints = [
             models.CheckConstraint(
