@@ -220,7 +220,11 @@ def test_a_gzip_bomb_is_413(gateway: Gateway, account: Account, surface: str) ->
 
 
 @pytest.mark.parametrize(("encoding", "body"), [
-    ("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}")[:-4]), ("br", b"x"), ("gzip", gzip.compress(b"{}") + b"more"),
+    ("gzip", b"not gzip"),
+    # No time in the bytes: they name the case, which must be the same in every process that runs the suite.
+    ("gzip", gzip.compress(b"{}", mtime=0)[:-4]),
+    ("br", b"x"),
+    ("gzip", gzip.compress(b"{}", mtime=0) + b"more"),
 ])  # fmt: skip
 def test_a_broken_or_unknown_encoding_is_400(gateway: Gateway, account: Account, encoding: str, body: bytes) -> None:
     answered = send(gateway, "chat", account, body, **{"Content-Encoding": encoding})

@@ -65,7 +65,7 @@ def test_headers_that_lie_about_the_body_are_refused(meta: dict[str, str]) -> No
     assert code_of(b"{}", **meta) == "invalid_request"
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"x"])
+@pytest.mark.parametrize("packed", [gzip.compress(b"{}", mtime=0)[:-1], gzip.compress(b"{}", mtime=0) + b"x"])
 def test_a_packed_body_must_end_where_it_ends(packed: bytes) -> None:
     assert code_of(packed, HTTP_CONTENT_ENCODING="gzip") == "invalid_request"
 
