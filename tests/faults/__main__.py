@@ -35,7 +35,7 @@ def main() -> int:
             postgres_kills=options.postgres_kills, eaten=options.eaten, races=options.races, clients=options.clients,
             workers=options.workers, says=True,
         )  # fmt: skip
-        print(f"seed {plan.seed}", flush=True)
+        print(f"seed {plan.seed}: up to {plan.minutes} minutes", flush=True)
         report = run(template, plan)
         print("\n".join(report.lines()), flush=True)
         kept = not report.is_clean

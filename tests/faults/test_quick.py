@@ -9,7 +9,7 @@ from tests.faults.run import Plan, new_seed, run
 def test_the_books_stand_every_fault_once() -> None:
     template = Template()
     try:
-        report = run(template, Plan(seed=new_seed(), minutes=1.0, races=30, clients=8, workers=2, freeze_s=3.0))
+        report = run(template, Plan(seed=new_seed(), minutes=3.0, races=30, clients=8, workers=2, freeze_s=3.0))
     finally:
         template.remove()
     text = "\n".join(report.lines())
