@@ -22,7 +22,9 @@ def conninfo(*, connect_timeout_s: int = 2, statement_timeout_ms: int = 5000, ap
         **chosen,
         connect_timeout=connect_timeout_s,
         application_name=application_name,
-        options=f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off",
+        # The functions look up by key whatever their arguments: planning them anew at each call cost a third of it.
+        options=f"-c statement_timeout={statement_timeout_ms} -c timezone=UTC -c jit=off "
+        "-c plan_cache_mode=force_generic_plan",
         keepalives_idle=5,
         keepalives_interval=2,
         keepalives_count=3,
