@@ -15,7 +15,13 @@ from ledger.models.prices import PriceSheet
 from providers.models import Model, Provider
 
 # The rows of DailySpend and ApiKey keep what calls point at (see rollups.py): no look-up a call, none a hold.
-_NO_CHECK: dict[str, Any] = {"on_delete": models.PROTECT, "db_constraint": False, "related_name": "+"}
+_NO_CHECK: dict[str, Any] = {
+    "on_delete": models.PROTECT,
+    "db_constraint": False,
+    # Holds are few and found by id; a call's indexes are named below. One index more is one write more for each call.
+    "db_index": False,
+    "related_name": "+",
+}
 
 
 class Writer(models.Model):
@@ -55,7 +61,7 @@ class Writer(models.Model):
 class Batch(models.Model):
     """The calls one transaction inserted, chained: hash = SHA-256(version, previous hash, its rows). Immutable."""
 
-    writer = models.ForeignKey(Writer, on_delete=models.PROTECT, related_name="chain")
+    writer = models.ForeignKey(Writer, on_delete=models.PROTECT, db_index=False, related_name="chain")
     seq = models.BigIntegerField()
     count = models.IntegerField()
     previous_hash = models.BinaryField()
@@ -83,7 +89,7 @@ class Hold(models.Model):
     key = models.ForeignKey(ApiKey, **_NO_CHECK)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, **_NO_CHECK)
     team = models.ForeignKey(Team, null=True, **_NO_CHECK)
-    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="+")
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, db_index=False, related_name="+")
     provider = models.ForeignKey(Provider, **_NO_CHECK)
     price_sheet = models.ForeignKey(PriceSheet, null=True, **_NO_CHECK)
     surface = models.CharField(max_length=16)
