@@ -108,6 +108,13 @@ def record_retry(*, provider: str) -> None:
     retries_total.labels(provider).inc()
 
 
+def record_state(*, queued: int, spooled: int, streams: int) -> None:
+    """How much is under way in this process now: told by its housekeeping, not by each call."""
+    writer_queue_depth.set(queued)
+    spool_rows.set(spooled)
+    open_streams.set(streams)
+
+
 def mark_process_dead(pid: int) -> None:
     """Take a dead worker's gauges out of the sums; its counters stay. Nothing to do in single-process mode."""
     if _MULTIPROCESS_DIR:

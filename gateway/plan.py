@@ -11,6 +11,7 @@ from msgspec import Struct
 from gateway.errors import ApiError
 from gateway.expectations import Expectations
 from gateway.keyring import Principal
+from gateway.settlement import estimated_input_tokens
 from gateway.snapshot import LimitInfo, Snapshot, Target
 from ledger import bounds
 from ledger.meters import METERS
@@ -24,7 +25,6 @@ from providers.wire.base import Admitted, Operation, Wire
 FALLBACK_OUTPUT_TOKENS = 4096
 # What a server-side tool may be used at most within one call, for the bound of its fees.
 MOST_SEARCHES = 20
-BYTES_PER_TOKEN = 4
 # What writes no text: nothing of it is capped, and no output is held for.
 UNWRITTEN = ("embeddings", "rerank")
 
@@ -104,7 +104,7 @@ def plan_for(
         limits=limits,
         bound_usd=bound_usd,
         bound_tokens=bound_tokens,
-        input_estimate=(len(body) - admitted.media_bytes) // BYTES_PER_TOKEN,
+        input_estimate=estimated_input_tokens(body_bytes=len(body), admitted=admitted),
         sent_cap=sent_cap,
         deadlines=_deadlines(adapter, target, stream=admitted.stream, timeout_s=timeout_s),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import ApiError
 from gateway.keyring import Principal
+from gateway.settlement import estimated_input_tokens
 from gateway.snapshot import RouteInfo, RouteLeg, Snapshot, Target
 from ledger.bounds import upper_bound_usd
 from providers import errors
@@ -19,7 +20,6 @@ from providers.wire.base import Admitted
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
 
-BYTES_PER_TOKEN = 4
 # What a request's output is taken to be when targets are compared by price and the client named no cap.
 USUAL_OUTPUT_TOKENS = 500
 # Errors that say something about this provider, not about the request: the next target may do better.
@@ -90,7 +90,7 @@ def _fits(target: Target, admitted: Admitted, body_bytes: int) -> bool:
             wanted.add("tools")
         if not wanted <= known:
             return False
-    tokens = (body_bytes - admitted.media_bytes) // BYTES_PER_TOKEN
+    tokens = estimated_input_tokens(body_bytes=body_bytes, admitted=admitted)
     return target.context_window is None or tokens <= target.context_window
 
 
@@ -132,7 +132,7 @@ def _cost_usd(target: Target, snapshot: Snapshot, admitted: Admitted, body_bytes
         return Decimal("Infinity")
     bound = upper_bound_usd(
         sheet=sheet,
-        input_tokens=(body_bytes - admitted.media_bytes) // BYTES_PER_TOKEN,
+        input_tokens=estimated_input_tokens(body_bytes=body_bytes, admitted=admitted),
         output_tokens=admitted.max_output_tokens or USUAL_OUTPUT_TOKENS,
         n=admitted.n,
         service_tier=admitted.service_tier or "default",

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import Error as DjangoDatabaseError
 from django.db import connections
 
+from gateway import metrics
 from gateway import snapshot as snapshots
 from gateway.breaker import Breaker, FirstBytes, State
 from gateway.errors import ledger_unavailable
@@ -114,10 +115,16 @@ class Runtime:
         self.writer.close()
         self.keyring.close()
 
+    def note_state(self) -> None:
+        """Tell the metrics what is under way; also while the database is away, when it matters most."""
+        streams = sum(call.hold.streamed for call in list(self.open_calls.values()))
+        metrics.record_state(queued=self.writer.depth, spooled=self.writer.spooled, streams=streams)
+
     # --- the thread ---------------------------------------------------------------------------------------
 
     def _keep_fresh(self) -> None:
         while not self._stopping.is_set():
+            self.note_state()
             try:
                 self._look()
             except (psycopg.Error, DjangoDatabaseError) as error:

@@ -15,7 +15,9 @@ from ledger.rows import Outcome, SettleRow
 from providers.errors import ProviderError, Timeout
 from providers.http import NotSent
 from providers.unified import Usage
+from providers.wire.base import Admitted
 
+# What text is taken to be in tokens where nobody counted them.
 BYTES_PER_TOKEN = 4
 CACHE_WRITES = meters.CACHE_WRITES
 
@@ -31,6 +33,11 @@ class Ending(Struct, frozen=True):
     error_code: str = ""
     may_have_billed: bool = True
     unknown_reason: str = ""
+
+
+def estimated_input_tokens(*, body_bytes: int, admitted: Admitted) -> int:
+    """Tokens of a request's text, by its bytes; inline media are no text."""
+    return (body_bytes - admitted.media_bytes) // BYTES_PER_TOKEN
 
 
 def estimated(usage: Usage, *, input_tokens: int, output_bytes: int) -> Usage:

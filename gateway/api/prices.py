@@ -27,7 +27,8 @@ from gateway.api.price_serializers import ComparisonSerializer, EstimateSerializ
 from gateway.api.serializers import ErrorSerializer
 from gateway.api.spend import money_text
 from gateway.errors import ApiError
-from gateway.plan import BYTES_PER_TOKEN, FALLBACK_OUTPUT_TOKENS, MOST_SEARCHES
+from gateway.plan import FALLBACK_OUTPUT_TOKENS, MOST_SEARCHES
+from gateway.settlement import estimated_input_tokens
 from ledger import bounds, price_list, prices
 from ledger.models import ApiKey, PriceSheet, Rate
 from ledger.money import format_short
@@ -166,7 +167,8 @@ def _admitted(wire: Wire, body: bytes) -> Admitted:
 
 def _estimate(model: Model, admitted: Admitted, *, body_bytes: int, at: datetime) -> dict[str, Any]:
     sheet = prices.get_pricing(model, at)
-    least = min((body_bytes - admitted.media_bytes) // BYTES_PER_TOKEN, model.context_window or _MOST_TOKENS)
+    tokens = estimated_input_tokens(body_bytes=body_bytes, admitted=admitted)
+    least = min(tokens, model.context_window or _MOST_TOKENS)
     most = _most_input(model, admitted, body_bytes=body_bytes)
     cap = admitted.max_output_tokens or model.default_max_output_tokens or model.max_output_tokens
     output = (cap or FALLBACK_OUTPUT_TOKENS) * admitted.n
