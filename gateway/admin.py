@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
 from django.utils.timesince import timesince
 
 from gateway import health_checks, provider_health
 from gateway.batches import jobs
 from gateway.desk.base import ReadOnlyAdmin
+from gateway.desk.charts import health_chart
 from gateway.models import BatchJob, StoredFile
 from providers.admin import ProviderAdmin
 from providers.admin_base import table
 from providers.models import HealthCheck, Provider
 
 CHECKS_SHOWN = 20
+CHARTED = timedelta(hours=24)
 
 # Importing its module registered the plain page; this one knows of the gateway, which providers must not.
 admin.site.unregister(Provider)
@@ -27,8 +31,8 @@ admin.site.unregister(Provider)
 @admin.register(Provider)
 class CheckedProviderAdmin(ProviderAdmin):
     list_display = [*ProviderAdmin.list_display, "health"]
-    readonly_fields = [*ProviderAdmin.readonly_fields, "checks"]
-    fieldsets = [*ProviderAdmin.fieldsets, ("Health", {"fields": ["checks"]})]
+    readonly_fields = [*ProviderAdmin.readonly_fields, "chart", "checks"]
+    fieldsets = [*ProviderAdmin.fieldsets, ("Health", {"fields": ["chart", "checks"]})]
     actions = ["check_now"]
 
     @admin.action(description="Check health now", permissions=["change"])
@@ -43,6 +47,11 @@ class CheckedProviderAdmin(ProviderAdmin):
     def health(self, provider: Provider) -> str:
         newest = provider.health_checks.first()
         return f"{_told(newest)} ({timesince(newest.checked_at)} ago)" if newest is not None else "not checked"
+
+    @admin.display(description="checks of the last 24 hours")
+    def chart(self, provider: Provider) -> str:
+        found = provider_health.points(provider_ids=[provider.pk], since=timezone.now() - CHARTED)
+        return health_chart(found) if found else "not checked"
 
     @admin.display(description="newest checks")
     def checks(self, provider: Provider) -> str:
