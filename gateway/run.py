@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ from gateway import embedded
 BASE_DIR = Path(__file__).resolve().parent.parent
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 60.0
+# How often the batch worker is looked at: one that cannot start is not started more often than this.
+WORKER_LOOK_S = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -182,17 +185,28 @@ def _serve(where: Address, var: Path, lock: IO[str]) -> int:
 
 @contextlib.contextmanager
 def _worker(lock: IO[str]) -> Iterator[None]:
-    """`manage.py work` beside gunicorn: batches and chores. At the end it finishes the requests in flight."""
-    worker = subprocess.Popen(
-        [sys.executable, "manage.py", "work"],
-        cwd=BASE_DIR,
-        start_new_session=True,
-        pass_fds=(lock.fileno(),),
-        preexec_fn=_end_with_parent,
-    )
+    """`manage.py work` beside gunicorn: batches and chores, started again when it dies, as gunicorn does its workers.
+
+    At the end it finishes the requests in flight.
+    """
+    worker = _started_worker(lock)
+    stopping = threading.Event()
+
+    def watch() -> None:
+        nonlocal worker
+        while not stopping.wait(WORKER_LOOK_S):
+            if worker.poll() is not None:
+                print(f"The batch worker ended with {worker.returncode}: starting another one.", file=sys.stderr)
+                worker = _started_worker(lock)
+
+    # The kernel ties a child to the thread that started it: this one lives as long as its children may.
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
+        stopping.set()
+        watcher.join()
         worker.terminate()
         try:
             worker.wait(STOP_WITHIN_S / 2)
@@ -200,6 +214,16 @@ def _worker(lock: IO[str]) -> Iterator[None]:
             # What it left is gone on with at the next run.
             worker.kill()
             worker.wait()
+
+
+def _started_worker(lock: IO[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "work"],
+        cwd=BASE_DIR,
+        start_new_session=True,
+        pass_fds=(lock.fileno(),),
+        preexec_fn=_end_with_parent,
+    )
 
 
 def _prepare(where: Address, var: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 import requests
@@ -181,6 +183,28 @@ def test_a_stranger_can_call_log_in_and_stop_it(started: subprocess.Popen[str], 
     assert "Traceback" not in errors
     with run._only_run(tmp_path):
         pass
+
+
+def test_a_batch_worker_that_dies_is_started_again(started: subprocess.Popen[str], tmp_path: Path) -> None:
+    _printed_until_up(started)
+    first = _batch_worker(started)
+    assert first is not None
+    first.kill()
+    deadline = time.monotonic() + WITHIN_S
+    while (second := _batch_worker(started)) is None or second == first:
+        assert time.monotonic() < deadline
+    assert f"ended with {-signal.SIGKILL}" in (tmp_path / "log").read_text()
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(WITHIN_S) == 0
+    assert not second.is_running()
+
+
+def _batch_worker(started: subprocess.Popen[str]) -> psutil.Process | None:
+    for child in psutil.Process(started.pid).children():
+        with contextlib.suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            if child.cmdline()[-1:] == ["work"]:
+                return child
+    return None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
