@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from decimal import Decimal
 
-from django.db import connection
+from django.db import connection, transaction
 from msgspec import Struct
 
 from ledger import prices as price_books
@@ -104,20 +104,21 @@ class Snapshot:
             self._memo[key, model] = found
         return found
 
-
     def served_model(self, *, provider: int, served_name: str) -> int | None:
         """The catalog model a provider means by the name in its answer; None when the catalog has no such name."""
         return self._served.get((provider, served_name))
 
 
 def load() -> Snapshot:
-    """Read a snapshot from the database, in one transaction's view of it."""
-    # The number first: a change made while we read moves it again, and we are called again.
-    version = SnapshotVersion.objects.values_list("version", flat=True).get(pk=1)
-    targets = _targets()
-    routes = _routes(targets)
-    limits = [_limit(row) for row in Limit.objects.filter(enabled=True)]
-    prices = price_books.load()
+    """Read a snapshot from the database, in one transaction's view of it: never half of a change."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        version = SnapshotVersion.objects.values_list("version", flat=True).get(pk=1)
+        targets = _targets()
+        routes = _routes(targets)
+        limits = [_limit(row) for row in Limit.objects.filter(enabled=True)]
+        prices = price_books.load()
     connection.close()
     return Snapshot(version=version, targets=targets, routes=routes, limits=limits, prices=prices)
 
