@@ -1,7 +1,7 @@
 """The response cache: an answer given before, given again without a call upstream, where the client asks for that.
 
-Exact match of the request, opt-in by header, never shared between teams (or users without one). What is kept is
-encrypted. A hit is a call in the books all the same: outcome `cached`, cost 0, the saving noted.
+Exact match of the request, opt-in by key or by header, never shared between teams (or users without one). What is kept
+is encrypted. A hit is a call in the books all the same: outcome `cached`, cost 0, the saving noted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from gateway.idempotency import MAX_ANSWER_BYTES, Kept
 from gateway.keyring import Principal
 from gateway.plan import Plan
 from providers import fields
+from providers.wire.base import Admitted
 
 log = logging.getLogger("tollbook.cache")
 
 Mode = Literal["read", "write", "off"]
+# What is asked for in JSON and answered in JSON; forms and sounds are not kept.
+_OPERATIONS = ("chat", "responses", "completions", "embeddings", "rerank")
 # What tells nothing about the answer that is wanted.
 _IRRELEVANT = ("metadata", "user", "drop_unsupported")
 
@@ -44,9 +47,14 @@ class Entry(Struct, frozen=True):
         return Kept(self.answer, dict(self.headers), self.streamed)
 
 
-def mode(text: str | None) -> Mode:
-    """`X-Tollbook-Cache`: read (and keep what is not there yet), write (ask anew and keep), off. Raises ApiError."""
-    match (text or "off").strip().lower():
+def mode(text: str | None, *, principal: Principal) -> Mode:
+    """`X-Tollbook-Cache`: read (and keep what is not there yet), write (ask anew and keep), off. Raises ApiError.
+
+    Without the header the key decides.
+    """
+    if text is None:
+        return "read" if principal.reads_cache else "off"
+    match text.strip().lower():
         case "read":
             return "read"
         case "write":
@@ -54,6 +62,11 @@ def mode(text: str | None) -> Mode:
         case "off":
             return "off"
     raise ApiError("invalid_request", "X-Tollbook-Cache is read, write or off.", param="X-Tollbook-Cache")
+
+
+def applies(*, mode: Mode, admitted: Admitted) -> bool:
+    """Whether the answer to this request may come from the cache, or go there."""
+    return mode != "off" and admitted.operation in _OPERATIONS
 
 
 def key_of(*, plan: Plan, surface: str, principal: Principal) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from msgspec import Struct
 
 from gateway.errors import ApiError, ledger_unavailable
@@ -14,20 +15,21 @@ from ledger import database, keys
 
 _QUERY = """
     SELECT k.id, k.secret_sha256, k.user_id, k.team_id, k.scopes, k.allowed_models,
-      extract(epoch FROM k.expires_at)::float8, k.revoked_at IS NOT NULL, u.is_active
+      extract(epoch FROM k.expires_at)::float8, k.revoked_at IS NOT NULL, u.is_active, k.reads_cache
     FROM ledger_apikey k JOIN auth_user u ON u.id = k.user_id WHERE k.public_id = %s
 """
 MAX_KEPT = 100_000
 
 
 class Principal(Struct, frozen=True):
-    """An API key that may be used now, and whose it is."""
+    """An API key that may be used now, and whose it is. `reads_cache`: unless a header says otherwise."""
 
     key_id: int
     user_id: int
     team_id: int | None
     scopes: frozenset[str]
     allowed_models: frozenset[str]
+    reads_cache: bool = False
 
 
 class _Kept(Struct, frozen=True):
@@ -43,7 +45,8 @@ class Keyring:
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
-        self._lock = threading.Lock()
+        # One at a time, on one connection; and whoever asks can stop waiting for it.
+        self._reader = ThreadPoolExecutor(1, "keyring")
         self._connection: psycopg.Connection[Any] | None = None
         self._used: set[int] = set()
 
@@ -63,23 +66,44 @@ class Keyring:
         self._used.add(kept.principal.key_id)
         return kept.principal
 
+    def close(self) -> None:
+        self._reader.shutdown(wait=False, cancel_futures=True)
+        self._disconnect()
+
     def take_used(self) -> list[int]:
         """The keys used since the last take, for their last-used time."""
         used, self._used = self._used, set()
         return sorted(used)
 
     def _load(self, public_id: str, *, version: int) -> _Kept | None:
+        """The key as it is now. Raises ApiError in time, however long a connection to nowhere takes to fail."""
+        try:
+            asked = self._reader.submit(self._read, public_id, version)
+        except RuntimeError:  # closed: the process is stopping
+            raise ledger_unavailable() from None
+        try:
+            return asked.result(settings.LEDGER_TIMEOUT_S)
+        except (TimeoutError, CancelledError, psycopg.Error):
+            asked.cancel()
+            raise ledger_unavailable() from None
+
+    # --- the reader's thread ------------------------------------------------------------------------------
+
+    def _read(self, public_id: str, version: int) -> _Kept | None:
+        known = self._kept.get(public_id)
+        if known is not None and known.version == version:
+            return known  # read for somebody else, who was first in the line
         row = self._fetch(public_id)
         if row is None:
             self._kept.pop(public_id, None)
             return None
-        key_id, sha256, user_id, team_id, scopes, allowed, expires_at, revoked, active = row
+        key_id, sha256, user_id, team_id, scopes, allowed, expires_at, revoked, active, reads_cache = row
         kept = _Kept(
             version=version,
             sha256=sha256,
             expires_at=expires_at,
             usable=active and not revoked,
-            principal=Principal(key_id, user_id, team_id, frozenset(scopes), frozenset(allowed)),
+            principal=Principal(key_id, user_id, team_id, frozenset(scopes), frozenset(allowed), reads_cache),
         )
         if len(self._kept) >= MAX_KEPT:
             self._kept.clear()
@@ -87,23 +111,21 @@ class Keyring:
         return kept
 
     def _fetch(self, public_id: str) -> tuple[Any, ...] | None:
-        with self._lock:
-            # A connection that idled through a restart of the database fails once: a second try tells.
-            for attempt in (1, 2):
-                try:
-                    if self._connection is None:
-                        self._connection = database.connect(application_name="tollbook keys", deadline_s=0.9)
-                    return self._connection.execute(_QUERY, (public_id,)).fetchone()
-                except psycopg.Error:
-                    if self._connection is not None:
-                        self._connection.close()
-                        self._connection = None
-                    if attempt == 2:
-                        raise ledger_unavailable() from None
+        # A connection that idled through a restart of the database fails once: a second try tells.
+        for attempt in (1, 2):
+            try:
+                if self._connection is None:
+                    self._connection = database.connect(
+                        application_name="tollbook keys", deadline_s=settings.LEDGER_TIMEOUT_S
+                    )
+                return self._connection.execute(_QUERY, (public_id,)).fetchone()
+            except psycopg.Error:
+                self._disconnect()
+                if attempt == 2:
+                    raise
         return None
 
-    def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

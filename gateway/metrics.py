@@ -44,6 +44,9 @@ ledger_wait_seconds = Histogram(
     "tollbook_ledger_wait_seconds", "Waiting for a commit of the ledger.", ["op"], buckets=_LEDGER_BUCKETS_S
 )
 holds_refused_total = Counter("tollbook_holds_refused_total", "Calls a limit refused.", ["metric", "subject"])
+cache_look_ups_total = Counter(
+    "tollbook_cache_look_ups_total", "Requests looked up in the response cache.", ["provider", "model", "result"]
+)
 tokens_total = Counter("tollbook_tokens_total", "Tokens of calls that ended; cached ones are in input too.", ["kind"])
 retries_total = Counter("tollbook_retries_total", "Attempts beyond the first of a request.", ["provider"])
 writer_queue_depth = Gauge(
@@ -102,6 +105,11 @@ def record_ledger_wait(*, op: str, wait_s: float) -> None:
 def record_refusal(*, metric: str, subject: str) -> None:
     """A limit refused a call. `subject` is the kind (key, user, team, model, everyone), never which one."""
     holds_refused_total.labels(metric, subject).inc()
+
+
+def record_cache_look_up(*, provider: str, model: str, hit: bool) -> None:
+    """An equal request's answer was looked for in the cache. hits / all is the hit rate."""
+    cache_look_ups_total.labels(provider, model, "hit" if hit else "miss").inc()
 
 
 def record_retry(*, provider: str) -> None:

@@ -60,6 +60,7 @@ def create_key(
     name: str = "",
     scopes: Iterable[str] = (ApiKey.Scope.CALL,),
     allowed_models: Iterable[str] = (),
+    reads_cache: bool = False,
     expires_at: datetime | None = None,
     replaces: ApiKey | None = None,
 ) -> tuple[ApiKey, str]:
@@ -81,6 +82,7 @@ def create_key(
         team=team,
         scopes=list(wanted),
         allowed_models=list(dict.fromkeys(allowed_models)),
+        reads_cache=reads_cache,
         expires_at=expires_at,
         replaces=replaces,
     )
@@ -105,6 +107,7 @@ def rotate(*, key: ApiKey, overlap_s: float = 86_400) -> tuple[ApiKey, str]:
         name=old.name,
         scopes=old.scopes,
         allowed_models=old.allowed_models,
+        reads_cache=old.reads_cache,
         expires_at=old.expires_at,
         replaces=old,
     )

@@ -20,6 +20,7 @@ from providers.models import Model, Provider
 
 DIMENSIONS = ("user", "team", "key", "model", "provider", "day")
 FILTERS = ("user", "team", "key", "model", "provider", "outcome")
+_CACHED = ("cached",)
 # Outcomes whose calls count as answered. What is neither answered nor cancelled by the client failed.
 _ANSWERED = ("ok", "cached")
 _CANCELLED = ("cancelled",)
@@ -56,13 +57,14 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over calls. Tokens are wholes: input holds what was read from and written to caches, output the reasoning.
 
     cost_usd: the known costs as charged; adjustments_usd: later corrections, signed; total_usd: both.
-    ok_calls + failed_calls + cancelled_calls = calls.
+    ok_calls + failed_calls + cancelled_calls = calls; of ok_calls, cached_calls were answered by the response cache.
     """
 
     calls: int = 0
     ok_calls: int = 0
     failed_calls: int = 0
     cancelled_calls: int = 0
+    cached_calls: int = 0
     unpriced_calls: int = 0
     input_tokens: int = 0
     cache_read_tokens: int = 0
@@ -75,6 +77,11 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total_usd(self) -> Decimal:
         return self.cost_usd + self.adjustments_usd
+
+    @property
+    def cache_hit_rate(self) -> Decimal:
+        """The part of the answered calls that the response cache answered: 0 to 1, four decimals."""
+        return (Decimal(self.cached_calls) / max(1, self.ok_calls)).quantize(Decimal("0.0001"))
 
 
 class SpendRow(Sums, frozen=True, kw_only=True):
@@ -171,6 +178,7 @@ def _aggregates() -> dict[str, Sum]:
     money = DecimalField(max_digits=40, decimal_places=12)
     return {f"sum_{name}": Sum(name) for name in _COUNTS} | {
         "sum_ok_calls": Sum("calls", filter=Q(outcome__in=_ANSWERED)),
+        "sum_cached_calls": Sum("calls", filter=Q(outcome__in=_CACHED)),
         "sum_cancelled_calls": Sum("calls", filter=Q(outcome__in=_CANCELLED)),
         "sum_cost_usd": Sum("cost_usd", output_field=money),
         "sum_adjustments_usd": Sum("adjustments_usd", output_field=money),
@@ -185,6 +193,7 @@ def _row(values: Mapping[str, Any], *, names: Mapping[str, Mapping[int | None, N
         **fields,
         ok_calls=ok,
         cancelled_calls=cancelled,
+        cached_calls=int(values["sum_cached_calls"] or 0),
         failed_calls=fields["calls"] - ok - cancelled,
         cost_usd=values["sum_cost_usd"],
         adjustments_usd=values["sum_adjustments_usd"],

@@ -36,6 +36,8 @@ class SumsSerializer(serializers.Serializer[Any]):
     ok_calls = serializers.IntegerField()
     failed_calls = serializers.IntegerField()
     cancelled_calls = serializers.IntegerField()
+    cached_calls = serializers.IntegerField(help_text="Of ok_calls, those that the response cache answered.")
+    cache_hit_rate = serializers.CharField(help_text="cached_calls / ok_calls, four decimals.")
     unpriced_calls = serializers.IntegerField(help_text="Calls whose cost is unknown: cost_usd does not contain them.")
     input_tokens = serializers.IntegerField(help_text="All, cache reads and writes included.")
     cache_read_tokens = serializers.IntegerField()

@@ -34,6 +34,7 @@ _SUMS = (
     "ok_calls",
     "failed_calls",
     "cancelled_calls",
+    "cached_calls",
     "unpriced_calls",
     "input_tokens",
     "cache_read_tokens",
@@ -41,6 +42,7 @@ _SUMS = (
     "output_tokens",
     "reasoning_tokens",
 )
+_RATES = ("cache_hit_rate",)
 _MONEY = ("cost_usd", "adjustments_usd", "total_usd")
 # What a spreadsheet takes for the beginning of a formula, also in the wide forms some of them fold.
 _FORMULA_STARTS = tuple("=+-@\t\r\n|%＝＋－＠")
@@ -162,7 +164,9 @@ def _groups(row: reports.SpendRow, group_by: Sequence[str]) -> dict[str, Any]:
 
 
 def _sums(sums: reports.Sums) -> dict[str, Any]:
-    return {name: getattr(sums, name) for name in _SUMS} | {name: money_text(getattr(sums, name)) for name in _MONEY}
+    counts = {name: getattr(sums, name) for name in _SUMS}
+    rates = {name: str(getattr(sums, name)) for name in _RATES}
+    return counts | rates | {name: money_text(getattr(sums, name)) for name in _MONEY}
 
 
 def money_text(amount: Decimal) -> str:

@@ -25,7 +25,7 @@ class ApiKeyForm(DeskForm):
 
     class Meta:
         model = ApiKey
-        fields = ["user", "team", "name", "scopes", "allowed_models", "expires_at"]
+        fields = ["user", "team", "name", "scopes", "allowed_models", "reads_cache", "expires_at"]
 
     def clean_allowed_models(self) -> list[str]:
         names: list[str] = self.cleaned_data["allowed_models"] or []
@@ -47,7 +47,7 @@ class ApiKeyAdmin(DeskAdmin):
     actions = ["rotate_keys", "revoke_keys"]
     readonly_fields = ["public_id", "state", "created_at", "last_used_at", "revoked_at", "replaces"]
     fieldsets = [
-        (None, {"fields": ["user", "team", "name", "scopes", "allowed_models", "expires_at"]}),
+        (None, {"fields": ["user", "team", "name", "scopes", "allowed_models", "reads_cache", "expires_at"]}),
         ("State", {"fields": ["public_id", "state", "created_at", "last_used_at", "revoked_at", "replaces"]}),
     ]
 

@@ -92,6 +92,7 @@ def _figures(sums: reports.Sums) -> dict[str, Any]:
     known = sums.calls > sums.unpriced_calls or not sums.calls or sums.adjustments_usd != 0
     return {
         "calls": f"{sums.calls:,}",
+        "cache_hit_rate": f"{sums.cache_hit_rate:.1%}" if sums.cached_calls else "",
         "unpriced_calls": f"{sums.unpriced_calls:,}" if sums.unpriced_calls else "",
         "input_tokens": f"{sums.input_tokens:,}",
         "cache_read_tokens": f"{sums.cache_read_tokens:,}",

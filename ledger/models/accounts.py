@@ -47,6 +47,11 @@ class ApiKey(models.Model):
         blank=True,
         help_text="Public model names and aliases this key may call. Empty: all.",
     )
+    reads_cache = models.BooleanField(
+        "reads the response cache",
+        default=False,
+        help_text="Equal requests of the same team get the answer given before, unless a header says otherwise.",
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     replaces = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, editable=False)

@@ -42,8 +42,13 @@ def test_it_counts_every_outcome_as_answered_failed_or_cancelled() -> None:
     for outcome in Call.Outcome.values:
         make_spend(key=key, model=model, day=date(2026, 11, 5), outcome=outcome)
     [row] = reports.spend(group_by=[], **NOVEMBER)
-    assert (row.ok_calls, row.failed_calls, row.cancelled_calls) == (2, 3, 1)
+    assert (row.ok_calls, row.failed_calls, row.cancelled_calls, row.cached_calls) == (2, 3, 1, 1)
+    assert row.cache_hit_rate == Decimal("0.5")
     assert row.calls == len(Call.Outcome.values)
+
+
+def test_where_nothing_was_answered_the_hit_rate_is_zero() -> None:
+    assert reports.Sums().cache_hit_rate == 0
 
 
 def test_it_says_how_many_calls_have_no_known_cost() -> None:

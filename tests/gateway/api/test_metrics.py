@@ -74,9 +74,9 @@ def test_the_page_is_not_there_when_switched_off() -> None:
 
 def test_no_label_names_a_user_or_a_key() -> None:
     record()
-    known = {"provider", "model", "outcome", "op", "metric", "subject", "kind", "le"}
+    known = {"provider", "model", "outcome", "op", "metric", "subject", "kind", "result", "le"}
     ours = [family for family in REGISTRY.collect() if family.name.startswith("tollbook_")]
-    assert len(ours) == 10
+    assert len(ours) == 11
     assert {label for family in ours for sample in family.samples for label in sample.labels} <= known
 
 
