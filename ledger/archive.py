@@ -23,7 +23,7 @@ from ledger.models import ArchivedMonth, Call, Hold
 from ledger.partitions import bounds, name_of
 
 _CHUNK = 5_000
-_LOCK_TIMEOUT = "10s"
+LOCK_TIMEOUT = "10s"
 
 
 class ArchiveError(Exception):
@@ -91,7 +91,7 @@ def compare(*, month: date, path: Path) -> int:
     """How many calls the file and the table both hold, read side by side; ArchiveError at the first difference."""
     calls = 0
     # Closed here: a cursor that is left to the garbage collector outlives the transaction that it belongs to.
-    with closing(_table_rows(month)) as table, closing(_file_rows(path)) as file:
+    with closing(_table_rows(month)) as table, closing(file_rows(path)) as file:
         for stored in table:
             if next(file, None) != stored:
                 raise ArchiveError(f"{path} differs from the table at call {stored[0]}: archive the month again.")
@@ -99,6 +99,17 @@ def compare(*, month: date, path: Path) -> int:
         if next(file, None) is not None:
             raise ArchiveError(f"{path} holds calls that the table does not: archive the month again.")
     return calls
+
+
+def columns_of(path: Path) -> list[str]:
+    """The names of a file's columns, in order."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ArchiveError("Reading an archive needs pyarrow: pip install -r requirements-parquet.txt") from None
+
+    with pq.ParquetFile(path) as file:
+        return list(file.schema_arrow.names)
 
 
 def sha256_of(path: Path) -> str:
@@ -121,7 +132,7 @@ def _refuse_unarchivable(month: date, *, end: datetime, now: datetime) -> None:
 def _drop(row: ArchivedMonth, *, file: Path, start: datetime, end: datetime, now: datetime) -> None:
     table = connection.ops.quote_name(name_of(row.month))
     with connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         cursor.execute("SET LOCAL statement_timeout = 0")
         # From here on no call enters the month, nor, for the short rest, does an adjustment move its sums.
         cursor.execute(f"LOCK TABLE {table} IN SHARE MODE")
@@ -141,7 +152,7 @@ def _drop(row: ArchivedMonth, *, file: Path, start: datetime, end: datetime, now
 _AS_TEXT = {"UUIDField", "JSONField"}
 
 
-def _columns() -> list[tuple[str, str]]:
+def layout() -> list[tuple[str, str]]:
     """(column, Django's type) of every column of a call, then the bytes its batch's hash covers."""
     found = [(str(field.column), _kind(field)) for field in Call._meta.concrete_fields]
     return [*found, ("row_bytes", "BinaryField")]
@@ -157,7 +168,7 @@ def _kind(field: Any) -> str:
 def _table_rows(month: date) -> Generator[tuple[Any, ...], None, None]:
     wanted = [
         "ledger_call_bytes(c.*)" if name == "row_bytes" else f"c.{name}::text" if kind in _AS_TEXT else f"c.{name}"
-        for name, kind in _columns()
+        for name, kind in layout()
     ]
     start, end = bounds(month)
     query = f"SELECT {', '.join(wanted)} FROM ledger_call c WHERE c.id >= %s AND c.id < %s ORDER BY c.id"  # noqa: S608
@@ -168,7 +179,8 @@ def _table_rows(month: date) -> Generator[tuple[Any, ...], None, None]:
                 yield tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
 
 
-def _file_rows(path: Path) -> Generator[tuple[Any, ...], None, None]:
+def file_rows(path: Path) -> Generator[tuple[Any, ...], None, None]:
+    """The rows of a file as `layout` names them."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -189,7 +201,7 @@ def _write(month: date, path: Path) -> None:
         "BinaryField": pa.binary(), "ArrayField:CharField": pa.list_(pa.string()),
         "ArrayField:BigIntegerField": pa.list_(pa.int64()),
     }  # fmt: skip
-    schema = pa.schema([(name, kinds.get(kind, pa.int64())) for name, kind in _columns()])
+    schema = pa.schema([(name, kinds.get(kind, pa.int64())) for name, kind in layout()])
     rows = _table_rows(month)
     with path.open("wb") as out:
         with pq.ParquetWriter(out, schema, compression="zstd") as writer:

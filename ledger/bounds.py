@@ -80,6 +80,19 @@ def _media_tokens(table: Mapping[str, _Cost], media: Media) -> int:
     return max(cost.least, -(-media.size_bytes * cost.per_kilobyte // 1000))
 
 
+def priced_sides(
+    sheet: Sheet, *, input_tokens: int, output_tokens: int, counted: Mapping[str, Quantity]
+) -> tuple[int, int]:
+    """(input, output) tokens to bound: none of a side without a rate where the sheet prices `counted` in its place."""
+    priced = {rate.meter for rate in sheet.rates}
+    sides = {METERS[code].side for code in priced}
+    instead = not priced.isdisjoint(counted)
+    return (
+        0 if instead and "input" not in sides else input_tokens,
+        0 if instead and "output" not in sides else output_tokens,
+    )
+
+
 def upper_bound_usd(
     *,
     sheet: Sheet,
@@ -88,6 +101,7 @@ def upper_bound_usd(
     n: int = 1,
     service_tier: str = "",
     speed: str = "",
+    variant: str = "",
     fees: Mapping[str, Quantity] | None = None,
 ) -> Decimal | None:
     """USD that no usage within the bounds exceeds, rounded up; None when the sheet cannot price the call.
@@ -96,14 +110,17 @@ def upper_bound_usd(
     output token of each of `n` choices at the dearest output-side rate, plus flat fees: one request, and `fees`
     (most quantity per other meter, e.g. {"web_searches": 5}). `service_tier` and `speed` are those asked for: a
     provider may answer with them or with the base. Where '' or "auto" lets it choose, every tier on the sheet counts.
+    `variant` is what was asked for, where that leaves no choice; without it every variant on the sheet counts.
     """
     reached = sum(rate.begins_at <= input_tokens for rate in sheet.rates) if sheet.has_cliffs else len(sheet.rates)
-    key = (reached, service_tier, speed, tuple((fees or {}).items()))
+    key = (reached, service_tier, speed, variant, tuple((fees or {}).items()))
     slope = sheet.slopes.get(key)
     if slope is None:
         if len(sheet.slopes) >= _MAX_SLOPES:
             sheet.slopes.clear()
-        slope = sheet.slopes[key] = _slope(sheet, input_tokens, service_tier=service_tier, speed=speed, fees=fees or {})
+        slope = sheet.slopes[key] = _slope(
+            sheet, input_tokens, service_tier=service_tier, speed=speed, variant=variant, fees=fees or {}
+        )
     total = slope.flat_usd
     for side, tokens in ((slope.input, input_tokens), (slope.output, output_tokens * n)):
         if tokens and side is None:
@@ -135,9 +152,9 @@ _MAX_SLOPES = 256
 
 
 def _slope(
-    sheet: Sheet, input_tokens: int, *, service_tier: str, speed: str, fees: Mapping[str, Quantity]
+    sheet: Sheet, input_tokens: int, *, service_tier: str, speed: str, variant: str, fees: Mapping[str, Quantity]
 ) -> _Slope:
-    rates = [rate for rate in sheet.rates if _may_apply(rate, input_tokens, service_tier, speed)]
+    rates = [rate for rate in sheet.rates if _may_apply(rate, input_tokens, service_tier, speed, variant)]
     sides = {
         side: _side([rate for rate in rates if METERS[rate.meter].side == side]) for side in ("input", "output")
     }
@@ -150,8 +167,10 @@ def _slope(
     return _Slope(sides["input"], sides["output"], total, bool(flat_rates))
 
 
-def _may_apply(rate: Rate, input_tokens: int, service_tier: str, speed: str) -> bool:
+def _may_apply(rate: Rate, input_tokens: int, service_tier: str, speed: str, variant: str) -> bool:
     if rate.begins_at > input_tokens:
+        return False
+    if variant and rate.variant not in ("", variant):
         return False
     if rate.speed not in ("", base_word(speed)):
         return False

@@ -21,6 +21,7 @@ from django.db import connection
 from ledger import itemised, money, reports
 from ledger.archived_months import dropped_months
 from ledger.itemised import ItemisedCall
+from ledger.list_prices import ListPrices, list_cost_usd
 from ledger.meters import METERS, Quantity
 from ledger.models import Adjustment, ApiKey
 from ledger.money import EXACT, ZERO_USD, format_short
@@ -64,22 +65,36 @@ class Place(NamedTuple):
     provider_id: int
 
 
-class _Sum:
-    """What a row adds up: used and billed quantities, cost, calls."""
+class Priced(NamedTuple):
+    """What a row is of, beside its place: a meter, the sheet and rate that priced it, and the list's rate for it."""
 
-    __slots__ = ("billed", "calls", "cost_usd", "used")
+    meter: str
+    sheet_id: int | None
+    rate: Rate | None
+    listed: Rate | None
+
+
+class _Sum:
+    """What a row adds up: used and billed quantities, cost as charged and at list prices, calls."""
+
+    __slots__ = ("billed", "calls", "cost_usd", "list_usd", "used")
 
     def __init__(self) -> None:
         self.used: Decimal = Decimal(0)
         self.billed: Decimal = Decimal(0)
         self.cost_usd = ZERO_USD
+        self.list_usd = ZERO_USD
         self.calls = 0
 
-    def add(self, *, used: Quantity, billed: Quantity, cost_usd: Decimal) -> None:
+    def add(self, *, used: Quantity, billed: Quantity, cost_usd: Decimal, list_usd: Decimal) -> None:
         self.used = EXACT.add(self.used, Decimal(used))
         self.billed = EXACT.add(self.billed, Decimal(billed))
         self.cost_usd = EXACT.add(self.cost_usd, cost_usd)
+        self.list_usd = EXACT.add(self.list_usd, list_usd)
         self.calls += 1
+
+
+_Sums = dict[tuple[Place, Priced], _Sum]
 
 
 class Export:
@@ -96,7 +111,10 @@ class Export:
         self.unpriced: dict[tuple[date, Place, str], _Unpriced] = {}
         self._names = _Names()
         if self.start.date() in dropped_months():
-            raise FocusError(f"{month:%Y-%m} was archived and dropped: its calls are in the archive's Parquet file.")
+            raise FocusError(
+                f"{month:%Y-%m} was archived and dropped: bring its calls back with manage.py partitions --restore"
+                f" {month:%Y-%m}, export, and drop it again."
+            )
 
     @property
     def total_usd(self) -> Decimal:
@@ -111,13 +129,14 @@ class Export:
         """Each row as {column: value}; read within one transaction, so that they agree with each other."""
         with itemised.one_snapshot():
             day: date | None = None
-            sums: dict[tuple[Place, str, int | None, Rate | None], _Sum] = {}
+            sums: _Sums = {}
             settled = _settled(self.start, self.end)
+            listed = ListPrices.load()
             for call in itemised.calls(start=self.start, end=self.end):
                 if call.day != day:
                     yield from self._charges(day, sums)
                     day, sums = call.day, {}
-                self._add(call, sums, settled=call.id in settled)
+                self._add(call, sums, prices=listed, settled=call.id in settled)
             yield from self._charges(day, sums)
             yield from self._corrections()
 
@@ -132,9 +151,7 @@ class Export:
                 "Meters": json.dumps({meter: format_short(Decimal(n)) for meter, n in sorted(each.meters.items())}),
             }  # fmt: skip
 
-    def _add(
-        self, call: ItemisedCall, sums: dict[tuple[Place, str, int | None, Rate | None], _Sum], *, settled: bool
-    ) -> None:
+    def _add(self, call: ItemisedCall, sums: _Sums, *, prices: ListPrices, settled: bool) -> None:
         place = Place(call.key_id, call.user_id, call.team_id, call.model_id, call.provider_id)
         if call.cost_usd is None:
             if not settled:
@@ -142,23 +159,23 @@ class Export:
             return
         self.charged_usd = EXACT.add(self.charged_usd, call.cost_usd)
         for line in call.lines:
-            found = sums.setdefault((place, line.meter, call.sheet_id, line.rate), _Sum())
-            found.add(used=line.used, billed=line.quantity, cost_usd=line.cost_usd)
+            listed = prices.of(call, line)
+            list_usd = line.cost_usd if listed is line.rate else list_cost_usd(listed, line.quantity)
+            found = sums.setdefault((place, Priced(line.meter, call.sheet_id, line.rate, listed)), _Sum())
+            found.add(used=line.used, billed=line.quantity, cost_usd=line.cost_usd, list_usd=list_usd)
         if not call.lines and call.cost_usd:
-            found = sums.setdefault((place, itemised.UNITEMISED, call.sheet_id, None), _Sum())
-            found.add(used=0, billed=0, cost_usd=call.cost_usd)
+            found = sums.setdefault((place, Priced(itemised.UNITEMISED, call.sheet_id, None, None)), _Sum())
+            found.add(used=0, billed=0, cost_usd=call.cost_usd, list_usd=call.cost_usd)
 
-    def _charges(
-        self, day: date | None, sums: dict[tuple[Place, str, int | None, Rate | None], _Sum]
-    ) -> Iterator[dict[str, Value]]:
+    def _charges(self, day: date | None, sums: _Sums) -> Iterator[dict[str, Value]]:
         if day is None:
             return
-        for (place, meter, sheet_id, rate), each in sums.items():
+        for (place, priced), each in sums.items():
             names = self._names.of(place)
             row = self._common(names, day=day, cost_usd=each.cost_usd)
             row |= {"ChargeCategory": "Usage", "ChargeFrequency": "Usage-Based", "PricingCategory": "Standard"}
-            row |= {"x_Calls": each.calls, "x_PriceSheetId": sheet_id}
-            yield row | (_priced(names, meter, rate, each) if rate is not None else _whole(names))
+            row |= {"x_Calls": each.calls, "x_PriceSheetId": priced.sheet_id, "ListCost": each.list_usd}
+            yield row | _quantities(names, priced, each)
 
     def _corrections(self) -> Iterator[dict[str, Value]]:
         """One row per day x key x model x reason x sheet of the adjustments of this month's calls."""
@@ -229,19 +246,22 @@ class _Names:
         return self._found[place]
 
 
-def _priced(names: _Named, meter: str, rate: Rate, each: _Sum) -> dict[str, Value]:
-    """What a row with a rate says of quantity and price. Tokens are priced by the million, all else by the piece."""
+def _quantities(names: _Named, priced: Priced, each: _Sum) -> dict[str, Value]:
+    """What a row says of quantity and price. Tokens are priced by the million, all else by the piece."""
+    meter, _, rate, listed = priced
+    if rate is None or listed is None:
+        return _whole(names)
     tokens = METERS[meter].unit == "token"
     step = PER_MILLION if tokens else Decimal(1)
     unit = "Tokens" if tokens else _plural(METERS[meter].unit)
-    unit_price = EXACT.multiply(rate.unit_usd, step)
     details = _conditions(rate)
     sku = f"{names.provider.name}/{names.model.upstream_name}"
     return {
         "ChargeDescription": f"{names.model.upstream_name}: {METERS[meter].label}",
         "ConsumedQuantity": each.used, "ConsumedUnit": unit, "PricingQuantity": EXACT.divide(each.billed, step),
-        "PricingUnit": f"1000000 {unit}" if tokens else unit, "ListUnitPrice": unit_price,
-        "ContractedUnitPrice": unit_price, "SkuId": f"{sku}/{METERS[meter].side or METERS[meter].family}",
+        "PricingUnit": f"1000000 {unit}" if tokens else unit, "ListUnitPrice": EXACT.multiply(listed.unit_usd, step),
+        "ContractedUnitPrice": EXACT.multiply(rate.unit_usd, step),
+        "SkuId": f"{sku}/{METERS[meter].side or METERS[meter].family}",
         "SkuMeter": METERS[meter].label, "SkuPriceDetails": json.dumps({f"x_{name}": v for name, v in details.items()}),
         "SkuPriceId": "/".join([sku, meter, *(f"{name}={value}" for name, value in details.items())]),
     }  # fmt: skip

@@ -62,6 +62,7 @@ _ALL = (
     _tokens("reasoning", "output", "output", rolls_up=True),
     _tokens("citation", "output", "output", rolls_up=True),
     Meter("images", "media", "image"),
+    Meter("input_images", "media", "image"),
     Meter("image_pixels", "media", "pixel"),
     Meter("audio_seconds", "media", "second"),
     Meter("video_seconds", "media", "second"),

@@ -76,6 +76,10 @@ class PriceBook:
         """The published sheet with this id, whether in force or not: calls are re-rated with the one they name."""
         return self._by_id.get(sheet_id)
 
+    def of_book(self, book: str) -> PriceBook:
+        """The sheets of one book alone: what would price a call if no higher book did."""
+        return PriceBook(sheet for sheet in self._by_id.values() if sheet.book == book)
+
 
 def load(*, model_ids: Iterable[int] | None = None) -> PriceBook:
     """Read every published sheet (or those of some models) and its rates: two queries."""

@@ -34,6 +34,7 @@ BEYOND_RANGE = "the cost is beyond the ledger's range"
 MAX_REASON = 200
 _MAX_VIEWS = 256
 _NOTHING = Decimal(0)
+_STEP = Decimal("0.000001")
 _POWERS_OF_TEN = {10**exponent: exponent for exponent in range(7)}
 
 
@@ -172,7 +173,8 @@ def rate(
     """What disjoint `meters` cost on `sheet`; `input_total` (all input tokens, cached included) picks the cliff.
 
     Each line is rounded half-even at 12 decimals. No meters: nothing was used, cost 0 and no request fee. A meter
-    without an applicable rate makes the whole call unpriced. A call is one request unless `requests` says more.
+    without an applicable rate makes the whole call unpriced. A call is one request unless `requests` says more; only a
+    sheet without any rate for requests leaves them out.
     """
     if sheet is None:
         return Rating(None, (), NO_SHEET)
@@ -189,7 +191,8 @@ def rate(
             slot = view.slots.get(meter)
             priced = None if slot is None else slot.plain or _choose(slot, input_total, conditions.at)
             if priced is None or quantity < 0:
-                if meter != "requests":
+                # A sheet without any fee per request asks for none; one with a fee that fits no condition is no gift.
+                if meter != "requests" or slot is not None:
                     missing.append(_reason(meter, quantity, slot, input_total))
                 continue
             billed = _stepped(quantity, priced.rate) if priced.stepped else quantity
@@ -230,8 +233,10 @@ def _normalised(rate: Rate) -> Rate:
         raise SheetError(f"unknown meter {rate.meter!r}; the vocabulary is in ledger/meters.py")
     if rate.per not in _POWERS_OF_TEN:
         raise SheetError(f"{rate.meter}: per {rate.per!r} is not 1, 10, 100 ... 1,000,000")
-    if not rate.amount_usd.is_finite() or rate.amount_usd < 0 or rate.minimum < 0 or rate.quantum < 0:
+    if not all(number.is_finite() and number >= 0 for number in (rate.amount_usd, rate.minimum, rate.quantum)):
         raise SheetError(f"{rate.meter}: amounts, minimum and quantum are zero or more")
+    if not (is_step(rate.minimum) and is_step(rate.quantum)):
+        raise SheetError(f"{rate.meter}: minimum and quantum are below 10^12 and have at most 6 decimals")
     if not 1 <= rate.weekdays <= EVERY_DAY:
         raise SheetError(f"{rate.meter}: weekdays {rate.weekdays!r} is no mask of seven days")
     if (rate.window_start is None) != (rate.window_end is None):
@@ -239,6 +244,11 @@ def _normalised(rate: Rate) -> Rate:
     if rate.window_start is not None and rate.window_start == rate.window_end:
         raise SheetError(f"{rate.meter}: the time window {rate.window_start} to {rate.window_end} is empty")
     return msgspec.structs.replace(rate, service_tier=base_word(rate.service_tier), speed=base_word(rate.speed))
+
+
+def is_step(quantity: Decimal) -> bool:
+    """Whether a minimum or a quantum can be kept as it is: NUMERIC(18,6) would round or refuse it."""
+    return quantity < LIMIT_USD and EXACT.quantize(quantity, _STEP) == quantity
 
 
 _SAME_PLACE = attrgetter("meter", "service_tier", "speed", "region", "variant", "begins_at")

@@ -17,6 +17,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import DatabaseError, IntegrityError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 
+from ledger.corrections import wait_for_turn
 from ledger.models import Adjustment, DailySpend, PriceSheet, RerateRun
 from ledger.money import format_usd
 from ledger.rerate import PAGE, Correction, Page, RerateError, Selection, Tally, examine
@@ -26,8 +27,6 @@ log = logging.getLogger("tollbook.rerate")
 Progress = Callable[[RerateRun], None]
 _OPEN = (RerateRun.State.WAITING, RerateRun.State.RUNNING)
 _ATTEMPTS = 5
-# One writer of corrections at a time: each reads what the others wrote.
-_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('ledger_correct'))"
 # In the order in which the gateway locks them: the triggers of the adjustments would lock them call by call.
 _LOCK_WINDOWS = """
 SELECT w.id FROM ledger_limitwindow w
@@ -82,7 +81,7 @@ def expected_calls(run: RerateRun) -> int:
 def step(run_id: int, *, most: int = PAGE) -> RerateRun:
     """Look at the next calls of a run, write what they need, move its cursor: one transaction."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_ONE_AT_A_TIME)
+        wait_for_turn()
         run = RerateRun.objects.select_for_update().get(pk=run_id)
         if run.state not in _OPEN:
             return run

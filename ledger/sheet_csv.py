@@ -228,6 +228,12 @@ class _Fields:
             self.refuse(column, f"{value!r} is negative")
         return amount
 
+    def step(self, column: str) -> Decimal:
+        quantity = self.amount(column, default="0")
+        if not rating.is_step(quantity):
+            self.refuse(column, f"{self.text(column)!r} is not below 10^12 with at most 6 decimals")
+        return quantity
+
     def count(self, column: str, *, default: int, most: int = _MOST_TOKENS) -> int:
         value = self.text(column) or str(default)
         if not (value.isascii() and value.isdigit() and len(value) < 12 and int(value) <= most):
@@ -295,8 +301,8 @@ def _rate(fields: _Fields, meter: str) -> rating.Rate | None:
         "weekdays": fields.count("weekdays", default=rating.EVERY_DAY),
         "window_start": fields.clock("window_start"),
         "window_end": fields.clock("window_end"),
-        "minimum": fields.amount("minimum", default="0"),
-        "quantum": fields.amount("quantum", default="0"),
+        "minimum": fields.step("minimum"),
+        "quantum": fields.step("quantum"),
     }
     if fields.is_wrong:
         return None

@@ -97,8 +97,10 @@ class ArchivedBatch(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["writer_id", "seq", "month"], name="archivedbatch_once"),
             models.CheckConstraint(
+                # Without "not NULL" a row with one of the two would make this unknown, and unknown passes.
                 condition=Q(positions__isnull=True, rows__isnull=True)
-                | Q(positions__len=models.F("count"), rows__len=models.F("count")),
+                | Q(positions__isnull=False, rows__isnull=False)
+                & Q(positions__len=models.F("count"), rows__len=models.F("count")),
                 name="archivedbatch_rows_whole",
             ),
         ]

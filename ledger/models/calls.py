@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from ledger.models.accounts import ApiKey, Team
+from ledger.models.amounts import are_numbers
 from ledger.models.prices import PriceSheet
 from providers.models import Model, Provider
 
@@ -110,6 +111,7 @@ class Hold(models.Model):
                 condition=(Q(bound_usd__isnull=True) | Q(bound_usd__gte=0)) & Q(bound_tokens__gte=0),
                 name="hold_bounds_not_negative",
             ),
+            are_numbers("bound_usd", name="hold_bound_is_a_number"),
         ]
 
     def __str__(self) -> str:
@@ -235,6 +237,7 @@ class Call(models.Model):
                 & Q(counted_tokens__gte=0),
                 name="call_numbers_not_negative",
             ),
+            are_numbers("cost_usd", "stated_cost_usd", "counted_usd", name="call_amounts_are_numbers"),
         ]
 
     def __str__(self) -> str:
@@ -280,6 +283,7 @@ class Adjustment(models.Model):
             models.UniqueConstraint(
                 fields=["call", "reference"], condition=~Q(reference=""), name="adjustment_reference_once"
             ),
+            are_numbers("delta_usd", "counted_delta_usd", name="adjustment_amounts_are_numbers"),
         ]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from ledger.models.accounts import ApiKey, Team
+from ledger.models.amounts import are_numbers
 from providers.history import kept
 from providers.models import Model
 
@@ -104,6 +105,7 @@ class Limit(models.Model):
             ),
             models.CheckConstraint(condition=Q(action__in=["block", "alert"]), name="limit_action_known"),
             models.CheckConstraint(condition=Q(mode__in=["strict", "expected"]), name="limit_mode_known"),
+            are_numbers("amount", name="limit_amount_is_a_number"),
         ]
 
     def __str__(self) -> str:
@@ -125,6 +127,7 @@ class LimitWindow(models.Model):
             models.UniqueConstraint(fields=["limit", "starts_at"], name="limitwindow_once"),
             models.CheckConstraint(condition=Q(used__gte=0), name="limitwindow_used_not_negative"),
             models.CheckConstraint(condition=Q(held__gte=0), name="limitwindow_held_not_negative"),
+            are_numbers("used", "held", name="limitwindow_amounts_are_numbers"),
         ]
 
     def __str__(self) -> str:

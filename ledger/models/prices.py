@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from ledger.models.amounts import are_numbers
 from providers.history import kept
 from providers.models import Model
 
@@ -148,6 +149,7 @@ class Rate(models.Model):
             models.CheckConstraint(
                 condition=Q(minimum__gte=0) & Q(quantum__gte=0), name="rate_quantities_not_negative"
             ),
+            are_numbers("amount_usd", "minimum", "quantum", name="rate_amounts_are_numbers"),
         ]
 
     def __str__(self) -> str:

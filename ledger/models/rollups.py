@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from ledger.models.accounts import ApiKey, Team
+from ledger.models.amounts import are_numbers
 from providers.models import Model, Provider
 
 
@@ -66,6 +67,7 @@ class DailySpend(models.Model):
                 & Q(cost_usd__gte=0),
                 name="dailyspend_not_negative",
             ),
+            are_numbers("cost_usd", "adjustments_usd", name="dailyspend_amounts_are_numbers"),
         ]
 
     def __str__(self) -> str:

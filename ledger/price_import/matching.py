@@ -31,6 +31,13 @@ _NOT_CHAT = re.compile(
     r"embed|tts|whisper|image|transcribe|moderation|rerank|realtime|live|dall-e|ocr|voice|audio|video|veo|orpheus"
     r"|davinci|babbage|curie|^ada$|imagine|guard"
 )
+# OpenAI's names of models that are called at OpenAI's endpoints for media, and those of who took them over.
+_MEDIA = (
+    ("images", re.compile(r"^(chat)?gpt-image|^dall-e|^grok-imagine-image")),
+    ("transcriptions", re.compile(r"^whisper|^gpt-.*transcribe")),
+    ("speech", re.compile(r"^tts-1|^gpt-.*-tts")),
+)
+_LIVE = re.compile(r"realtime|live")
 
 
 class CatalogModel(Struct, frozen=True):
@@ -95,9 +102,12 @@ def public_name(name: str, *, provider_name: str, source_id: str, owners: Mappin
 
 
 def capabilities(model: SourceModel) -> list[str]:
-    """A cautious guess from name and prices: chat where input and output are priced, embeddings where it says so."""
+    """A cautious guess from name and prices: chat where input and output are priced, anything else where it says so."""
     lowered = model.id.lower()
     if "embed" in lowered:
         return ["embeddings"]
+    media = [capability for capability, name in _MEDIA if name.search(lowered)]
+    if media and not _LIVE.search(lowered):
+        return media
     priced = {rate.meter for sheet in model.sheets for rate in sheet.rates}
     return ["chat", "streaming"] if {"input", "output"} <= priced and not _NOT_CHAT.search(lowered) else []

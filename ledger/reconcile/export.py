@@ -215,7 +215,11 @@ def buckets(pages: Any, *, read: Callable[[Row, dict[str, Any]], None], problems
                 problems.append(Problem(number + 1, "data", f"{shown(bucket)} is not a bucket"))
                 continue
             yield Row(number + 1, bucket, problems)
-            for result in bucket.get("results") or bucket.get("result") or []:
+            results = bucket.get("results") or bucket.get("result") or []
+            if not isinstance(results, list):
+                problems.append(Problem(number + 1, "results", f"{shown(results)} is not a list"))
+                continue
+            for result in results:
                 number += 1
                 if isinstance(result, dict):
                     read(Row(number, result, problems), result)

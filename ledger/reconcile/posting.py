@@ -13,9 +13,10 @@ from uuid import UUID
 
 import msgspec
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from ledger import ids
+from ledger.corrections import wait_for_turn
 from ledger.models import Adjustment
 from ledger.money import ZERO_USD, format_short, quantize_usd
 from ledger.partitions import bounds
@@ -29,6 +30,7 @@ from ledger.reconcile.spreading import spread
 from providers.models import Provider
 
 _CHUNK = 1_000
+_ATTEMPTS = 5
 
 
 class PostError(ValueError):
@@ -77,7 +79,7 @@ def post(
         one_day = msgspec.structs.replace(
             export, days=frozenset({day}), lines=tuple(line for line in export.lines if line.day == day)
         )
-        done = _post_day(one_day, provider=provider, reference=reference, actor=actor)
+        done = _post_patiently(one_day, provider=provider, reference=reference, actor=actor)
         posted = Posted(
             adjustments=posted.adjustments + done.adjustments, total_usd=posted.total_usd + done.total_usd,
             left=posted.left + done.left,
@@ -98,12 +100,24 @@ def refuse_unpostable(export: Export, *, now: datetime) -> None:
         )
 
 
+def _post_patiently(
+    export: Export, *, provider: Provider, reference: str, actor: AbstractBaseUser | None
+) -> Posted:
+    """A day; again when a late settlement made one of its calls known meanwhile: then the difference is another."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _post_day(export, provider=provider, reference=reference, actor=actor)
+        except IntegrityError as error:
+            cause: Any = error.__cause__
+            if cause.diag.constraint_name != "adjustment_settles_once":
+                raise
+    return _post_day(export, provider=provider, reference=reference, actor=actor)
+
+
 def _post_day(export: Export, *, provider: Provider, reference: str, actor: AbstractBaseUser | None) -> Posted:
     day = min(export.days)
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            # One poster at a time: two would see the same difference and both write it.
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger_reconcile_post'))")
+        wait_for_turn()
         comparison = compare(export=export, provider=provider)
         wanted = {
             each.group: each for each in comparison.report.differences if each.kind in POSTABLE and each.diff_usd

@@ -65,7 +65,9 @@ def _read_json(pages: Any, *, now: datetime) -> Export:
     if not listed or not all(isinstance(page, dict) and isinstance(page.get("data"), list) for page in listed):
         raise ExportError([Problem(0, "data", f"no page of an export; known: {_KNOWN}")])
     found = [bucket for page in listed for bucket in page["data"] if isinstance(bucket, dict)]
-    results = [result for bucket in found for result in bucket.get("results") or bucket.get("result") or []]
+    # What is no list is named by the reader, with its bucket.
+    listed_in = [bucket.get("results") or bucket.get("result") for bucket in found]
+    results = [result for each in listed_in if isinstance(each, list) for result in each]
     first = next((result for result in results if isinstance(result, dict)), {})
     reader = _JSON_OBJECTS.get(str(first.get("object", "")))
     if reader is None and any("starting_at" in bucket for bucket in found):

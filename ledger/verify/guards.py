@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.apps import apps
 from django.db.models import Field
 
-from ledger.verify import installed
+from ledger.verify import declared, installed
 from ledger.verify.scope import Scope, rows
 
 # Each is refused UPDATE, DELETE and TRUNCATE by two triggers; partitions are found in the catalog.
@@ -43,11 +42,7 @@ WHERE p.pronamespace = current_schema()::regnamespace AND p.proname = ANY (%(nam
 _SLACK_CONSTRAINTS = """
 SELECT conrelid::regclass::text, conname::text, convalidated, coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-WHERE c.relname LIKE 'ledger\\_%%' AND c.relkind IN ('r', 'p') AND contype IN ('c', 'f') ORDER BY 1, 2
-"""
-_CONSTRAINTS = """
-SELECT conrelid::regclass::text, conname::text FROM pg_constraint
-UNION SELECT indrelid::regclass::text, indexrelid::regclass::text FROM pg_index WHERE indisvalid AND indisunique
+WHERE c.relname ~ '^(ledger|providers|gateway)_' AND c.relkind IN ('r', 'p') AND contype IN ('c', 'f') ORDER BY 1, 2
 """
 _REFERENCES = """
 SELECT k.conrelid::regclass::text, a.attname::text, k.confrelid::regclass::text FROM pg_constraint k
@@ -61,12 +56,6 @@ WHERE g.grantee <> c.relowner AND g.privilege_type IN ('UPDATE', 'DELETE', 'TRUN
     OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'ledger_call'::regclass))
 ORDER BY 1, 2, 3
 """
-# Made by hand in SQL, so no model names them.
-_BY_HAND = (
-    ("ledger_call", "ledger_call_pkey"),
-    ("ledger_call", "call_id_is_request_and_attempt"),
-    ("ledger_hold", "hold_id_is_request_and_attempt"),
-)
 
 
 def guards(scope: Scope) -> Iterator[str]:
@@ -115,20 +104,26 @@ def _functions() -> Iterator[str]:
 
 
 def _constraints() -> Iterator[str]:
-    """Every constraint that models declare is there, checked for all rows, and enforced."""
+    """Every constraint that is declared is there as it was declared, checked for all rows, and enforced."""
     for table, name, validated, enforced in rows(_SLACK_CONSTRAINTS):
         if not validated:
             yield f"constraint {name} of {table} is not validated"
         if not enforced:
             yield f"constraint {name} of {table} is not enforced"
-    there = {(table, name) for table, name in rows(_CONSTRAINTS)}
-    models = list(apps.get_app_config("ledger").get_models())
-    declared = [(each._meta.db_table, str(constraint.name)) for each in models for constraint in each._meta.constraints]
-    for table, name in [*declared, *_BY_HAND]:
-        if (table, name) not in there:
-            yield f"{table} lacks its constraint {name}"
+    there = {(table, name): declared.definition(text) for table, name, text in rows(declared.IN_FORCE)}
+    try:
+        wanted = declared.constraints()
+    except declared.CannotDeclare as error:
+        yield f"constraints cannot be compared with what was declared: {error}"
+        wanted = {}
+    for constraint, text in sorted(wanted.items()):
+        found = there.get(constraint)
+        if found is None:
+            yield f"{constraint.table} lacks its constraint {constraint.name}"
+        elif found != text:
+            yield f"constraint {constraint.name} of {constraint.table} is not the one that was declared: {found}"
     references = {(table, column): target for table, column, target in rows(_REFERENCES)}
-    for model in models:
+    for model in declared.tables():
         for field in model._meta.local_concrete_fields:
             target = _referred(field)
             if target and references.get((model._meta.db_table, str(field.column))) != target:

@@ -96,7 +96,19 @@ def _of_usage(row: Mapping[str, str]) -> list[str]:
         found.append("SkuPriceId without SkuId")
     if row["SkuPriceId"] and not (row["ListUnitPrice"] and row["ContractedUnitPrice"]):
         found.append("SkuPriceId without unit prices")
-    return found
+    return [*found, *_of_products(row)]
+
+
+def _of_products(row: Mapping[str, str]) -> list[str]:
+    """A cost is its unit price x the quantity priced, but for what rounding each call at 12 decimals moves."""
+    if not row["PricingQuantity"] or row["ChargeClass"] == "Correction":
+        return []
+    slack = Decimal("0.5e-12") * int(row.get("x_Calls") or 1)
+    return [
+        f"{cost} is not {price} x PricingQuantity"
+        for cost, price in (("ListCost", "ListUnitPrice"), ("ContractedCost", "ContractedUnitPrice"))
+        if row.get(price) and abs(Decimal(row[price]) * Decimal(row["PricingQuantity"]) - Decimal(row[cost])) > slack
+    ]
 
 
 def _of_json(row: Mapping[str, str]) -> list[str]:

@@ -224,11 +224,97 @@ def test_without_pyarrow_parquet_is_refused_with_what_to_do(monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dropped_month_cannot_be_exported_and_says_where_it_is() -> None:
+# --- list prices beside negotiated ones ---
+
+
+def _rates(book: str, model: Any, **fields: Any) -> Any:
+    """A contract at 2 and 8 USD, an override at 1 and 4, per million."""
+    amounts = {"contract": {"input": "2", "output": "8"}, "override": {"input": "1", "output": "4"}}[book]
+    return factories.make_sheet(model=model, book=book, rates=amounts, per=1_000_000, **fields)
+
+
+def _settle_on(sheet: Any, at: datetime = NOON, *, input_total: int | None = None, **meters: int) -> Any:
+    total = meters.get("input", 0) if input_total is None else input_total
+    rating = rate(sheet=compiled(sheet), meters=dict(meters), input_total=total, conditions=Conditions(at=at))
+    assert rating.cost_usd is not None, rating.unpriced_reason
+    return settle_at(
+        at, key=factories.make_key(), model=sheet.model, sheet=sheet.pk, meters=meters, cost_usd=rating.cost_usd,
+        input_tokens=total, output_tokens=meters.get("output", 0),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("book", "price", "cost"), [("contract", "2", "0.002"), ("override", "1", "0.001")])
+def test_the_list_price_stands_beside_the_one_that_was_charged(sheet: Any, book: str, price: str, cost: str) -> None:
+    _settle_on(_rates(book, sheet.model), input=1000, output=100)
+    rows, export = _export()
+    row = next(row for row in rows if row["SkuMeter"] == "input tokens")
+    assert (row["ListUnitPrice"], row["ContractedUnitPrice"]) == ("2.5", price)
+    assert (Decimal(row["ListCost"]), Decimal(row["ContractedCost"])) == (Decimal("0.0025"), Decimal(cost))
+    assert row["BilledCost"] == row["EffectiveCost"] == row["ContractedCost"]
+    assert sum(Decimal(row["ListCost"]) for row in rows) == Decimal("0.0035")
+    assert _billed(rows) == export.total_usd == _in_the_books()
+
+
+def test_without_a_list_the_price_charged_is_the_list_price(sheet: Any) -> None:
+    alone = factories.make_model(name="private", provider=sheet.model.provider)
+    _settle_on(_rates("contract", alone), input=1000)
+    [row], _ = _export()
+    assert (row["ListUnitPrice"], row["ContractedUnitPrice"], row["ListCost"]) == ("2", "2", row["BilledCost"])
+
+
+def test_the_list_price_is_that_of_the_calls_instant(sheet: Any) -> None:
+    contract = _rates("contract", sheet.model)
+    factories.make_sheet(
+        model=sheet.model, rates={"input": "5"}, per=1_000_000, valid_from=datetime(2026, 10, 6, tzinfo=UTC)
+    )
+    _settle_on(contract, input=1000)
+    _settle_on(contract, datetime(2026, 10, 6, tzinfo=UTC), input=1000)
+    rows, _ = _export()
+    assert [row["ListUnitPrice"] for row in rows] == ["2.5", "5"]
+    assert {row["ContractedUnitPrice"] for row in rows} == {"2"}
+    assert len({row["SkuPriceId"] for row in rows}) == 1
+
+
+def test_the_list_price_is_that_of_the_calls_conditions() -> None:
+    model = factories.make_model(name="m", provider=factories.make_provider(name="p"))
+    listed = factories.make_sheet(model=model, rates={"input": "3"}, per=1_000_000, published=False)
+    for fields in ({"service_tier": "batch"}, {"above_tokens": 1000}):
+        Rate.objects.create(sheet=listed, meter="input", amount_usd=Decimal(len(fields) + 5), per=1_000_000, **fields)
+    listed.status, listed.published_at = "published", NOON
+    listed.save()
+    _settle_on(_rates("contract", model), input=1001)
+    [row], _ = _export()
+    assert (row["ListUnitPrice"], row["ContractedUnitPrice"]) == ("6", "2")
+
+
+def test_a_part_that_only_the_contract_prices_apart_has_the_lists_price_of_its_whole(sheet: Any) -> None:
+    contract = factories.make_sheet(
+        model=sheet.model, book="contract", rates={"output": "8", "reasoning": "4"}, per=1_000_000
+    )
+    _settle_on(contract, output=100, reasoning=50)
+    rows, _ = _export()
+    assert {row["SkuMeter"]: row["ListUnitPrice"] for row in rows} == {"output tokens": "10", "reasoning tokens": "10"}
+
+
+def test_a_list_that_prices_no_such_meter_leaves_the_price_charged(sheet: Any) -> None:
+    contract = factories.make_sheet(model=sheet.model, book="contract", rates={"web_searches": "0.01"}, per=1)
+    _settle_on(contract, web_searches=3)
+    [row], _ = _export()
+    assert (row["ListUnitPrice"], row["ListCost"], row["PricingQuantity"]) == ("0.01", row["BilledCost"], "3")
+
+
+def test_a_free_contract_still_has_its_list_price(sheet: Any) -> None:
+    free = factories.make_sheet(model=sheet.model, book="contract", rates={"input": "0"}, per=1_000_000)
+    _settle_on(free, input=1000)
+    [row], _ = _export()
+    assert (Decimal(row["BilledCost"]), Decimal(row["ListCost"])) == (0, Decimal("0.0025"))
+
+
+def test_a_dropped_month_cannot_be_exported_and_says_how_it_comes_back() -> None:
     ArchivedMonth.objects.create(
         month=OCTOBER, path="/x", sha256="0" * 64, bytes=1, calls=1, archived_at=NOON, dropped_at=NOON
     )
-    with pytest.raises(FocusError, match="archived and dropped"):
+    with pytest.raises(FocusError, match=r"archived and dropped: bring its calls back with .* --restore 2026-10"):
         Export(month=OCTOBER)
 
 
@@ -246,6 +332,7 @@ def test_the_validator_sees_what_is_wrong(sheet: Any) -> None:
         row | {"ChargePeriodEnd": "2026-10-06"}, row | {"ConsumedUnit": ""},
         row | {"PricingQuantity": "", "PricingUnit": ""},
         row | {"BillingPeriodEnd": "2026-10-02T00:00:00Z"}, row | {"SkuId": ""}, row | {"Tags": "[]"},
+        row | {"ListCost": "0.0026"}, row | {"ContractedUnitPrice": "2.4"}, row | {"ListUnitPrice": "2.4"},
     ]  # fmt: skip
     assert all(problems([each], columns=COLUMNS) for each in broken)
     assert problems([row], columns=[name for name in COLUMNS if name != "ListCost"]) == ["column ListCost is missing"]

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import Error, connection, transaction
 
-from ledger import archive, partitions, verify
+from ledger import archive, partitions, restore, verify
 from ledger.models import Adjustment, ArchivedBatch, ArchivedMonth, ArchivedRollup, ArchivedWindow, Call, LimitWindow
 from tests import factories
 from tests.ledger.rows import Pen, make_hold, make_settle
@@ -215,13 +215,13 @@ def test_books_that_are_wrong_are_not_archived(books: Books, tmp_path: Path) -> 
 def test_a_file_that_differs_from_the_table_is_not_recorded(
     books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = archive._file_rows
+    real = archive.file_rows
 
     def wrong(path: Path) -> Any:
         for row in real(path):
             yield (*row[:-1], row[-1] + b"!")
 
-    monkeypatch.setattr(archive, "_file_rows", wrong)
+    monkeypatch.setattr(archive, "file_rows", wrong)
     with pytest.raises(archive.ArchiveError, match="differs from the table"):
         _archive(tmp_path)
     assert not ArchivedMonth.objects.exists()
@@ -243,3 +243,142 @@ def test_the_command_archives_and_drops(books: Books, tmp_path: Path, capsys: py
     assert "dropped" in capsys.readouterr().out
     with pytest.raises(CommandError, match="already"):
         call_command("partitions", drop="2024-03")
+
+
+# --- back again ---
+
+
+@pytest.fixture
+def dropped(books: Books, tmp_path: Path) -> ArchivedMonth:
+    _archive(tmp_path)
+    # As in a transaction of its own: nothing waits to be checked when the triggers are switched.
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    return archive.drop(month=MARCH, now=NOW)
+
+
+def _rows_of_march() -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT c.*, ledger_call_bytes(c.*) FROM ledger_call_2024_03 c ORDER BY id")
+        return [tuple(bytes(each) if isinstance(each, memoryview) else each for each in row) for row in cursor]
+
+
+def test_a_restored_month_is_as_it_was(books: Books, tmp_path: Path) -> None:
+    before = _rows_of_march()
+    _archive(tmp_path)
+    archive.drop(month=MARCH, now=NOW)
+    row = restore.restore(month=MARCH)
+    assert (row.calls, row.dropped_at, len(before)) == (2, None, 2)
+    assert _rows_of_march() == before
+    assert _differences() == []
+    for table in (ArchivedBatch, ArchivedRollup, ArchivedWindow):
+        assert not table.objects.exists()
+    assert {each.month: each.state for each in partitions.partitions()}[MARCH] == "archived"
+
+
+def test_a_restored_month_can_be_adjusted_and_dropped_again(dropped: ArchivedMonth, books: Books) -> None:
+    restore.restore(month=MARCH)
+    Adjustment.objects.create(
+        call_id=books.late.id, delta_usd=Decimal("0.2"), counted_delta_usd=Decimal("0.2"), reason="manual"
+    )
+    assert _differences() == []
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    archive.drop(month=MARCH, now=NOW)
+    assert ArchivedRollup.objects.get().adjustments_usd == Decimal("0.3")
+    assert _differences() == []
+
+
+def test_a_restored_month_and_what_is_kept_of_others_are_as_final_as_before(dropped: ArchivedMonth) -> None:
+    restore.restore(month=MARCH)
+    for table in ("call_2024_03", "archivedmonth"):
+        for what in ("DELETE FROM {}", "TRUNCATE {}"):
+            with pytest.raises(Error, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(what.format(f"ledger_{table}"))
+    archive.drop(month=MARCH, now=NOW)
+    for table in ("archivedrollup", "archivedwindow", "archivedbatch", "archivedmonth"):
+        with pytest.raises(Error, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"UPDATE ledger_{table} SET month = month")
+
+
+def test_only_a_dropped_month_and_only_its_own_file_come_back(books: Books, tmp_path: Path) -> None:
+    with pytest.raises(archive.ArchiveError, match="was not dropped"):
+        restore.restore(month=MARCH)
+    row = _archive(tmp_path)
+    archive.drop(month=MARCH, now=NOW)
+    moved = Path(row.path).rename(tmp_path / "elsewhere.parquet")
+    with pytest.raises(archive.ArchiveError, match="is not the file"):
+        restore.restore(month=MARCH)
+    other = tmp_path / "other.parquet"
+    other.write_bytes(moved.read_bytes() + b"x")
+    with pytest.raises(archive.ArchiveError, match="is not the file"):
+        restore.restore(month=MARCH, path=other)
+    restore.restore(month=MARCH, path=moved)
+    assert _exists()
+
+
+def _nothing_came_back() -> None:
+    assert not _exists()
+    assert ArchivedRollup.objects.count() == 1
+    assert _differences() == []
+
+
+def test_a_row_that_is_not_as_it_was_brings_nothing_back(
+    dropped: ArchivedMonth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = archive.file_rows, [0]
+
+    def wrong(path: Path) -> Any:
+        """Another cost, the first time the file is read: what is filled in differs from what is compared."""
+        calls[0] += 1
+        for row in real(path):
+            yield tuple(value + 1 if value == Decimal("0.0006") and calls[0] == 1 else value for value in row)
+
+    monkeypatch.setattr(archive, "file_rows", wrong)
+    with pytest.raises(archive.ArchiveError, match="differs from the table"):
+        restore.restore(month=MARCH)
+    _nothing_came_back()
+
+
+def test_a_row_too_few_brings_nothing_back(dropped: ArchivedMonth, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = archive.file_rows
+
+    def short(path: Path) -> Any:
+        rows = real(path)
+        yield next(rows)
+
+    monkeypatch.setattr(archive, "file_rows", short)
+    with pytest.raises(archive.ArchiveError, match="holds 1 calls, 2 were archived"):
+        restore.restore(month=MARCH)
+    _nothing_came_back()
+
+
+def test_books_that_would_be_wrong_bring_nothing_back(dropped: ArchivedMonth) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE ledger_dailyspend SET calls = calls + 1 WHERE day = '2024-03-31' AND slot > 0")
+    with pytest.raises(archive.ArchiveError, match="the books are wrong: rollup 2024-03-31"):
+        restore.restore(month=MARCH)
+    assert not _exists()
+    assert ArchivedRollup.objects.count() == 1
+
+
+def test_a_call_of_the_month_that_lies_elsewhere_is_named(dropped: ArchivedMonth) -> None:
+    stray = request_id_at(IN_MARCH)
+    factories.make_call(id=type(stray)(int=stray.int | 1))
+    with pytest.raises(archive.ArchiveError, match="default partition"):
+        restore.restore(month=MARCH)
+    assert not _exists()
+
+
+def test_a_file_of_other_columns_is_named(dropped: ArchivedMonth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "columns_of", lambda path: ["id", "colour"])
+    with pytest.raises(archive.ArchiveError, match=r"other columns than the calls have now: .*colour"):
+        restore.restore(month=MARCH)
+    assert not _exists()
+
+
+def test_the_command_restores(dropped: ArchivedMonth, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("partitions", restore="2024-03")
+    assert capsys.readouterr().out == "2024-03 is back: 2 calls, each as it was archived; the books are right.\n"
+    with pytest.raises(CommandError, match="was not dropped"):
+        call_command("partitions", restore="2024-03")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ledger import sheet_csv
 from ledger.models import PriceSheet, Rate
 from ledger.prices import compiled, get_pricing
 from ledger.publishing import content_sha256
 from ledger.rating import Sheet
+from ledger.sheet_import import carry_in
 from providers.models import Model
 from tests import factories
 
 pytestmark = pytest.mark.django_db
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 HEADER = "model,book,valid_from,meter,amount_usd,per"
 
 
@@ -73,6 +80,15 @@ def test_one_line_a_rate_makes_one_sheet_a_start() -> None:
 def test_a_fault_is_named_by_row_and_column(line: str, fault: str) -> None:
     [found] = faults(line)
     assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("minimum", "0.0000001"), ("quantum", "999999999999.9999999"), ("minimum", "-1"), ("quantum", "NaN")],
+)
+def test_a_step_that_would_be_rounded_is_refused(column: str, value: str) -> None:
+    [fault] = faults(f"gpt-4,list,2026-11-01,input,1,1000,{value}", header=f"{HEADER},{column}")
+    assert fault.startswith(f"row 2, {column}: ")
 
 
 @pytest.mark.parametrize(
@@ -181,3 +197,34 @@ def test_a_file_that_is_no_csv_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"mod\xe9l")
     with pytest.raises(CommandError, match="not readable"):
         call_command("import_sheets", str(tmp_path / "latin.csv"))
+
+
+# --- whatever somebody types ---
+
+NASTY = st.sampled_from([
+    "", " ", "0", "-0", "-1", "1e3", "1e-13", "1e999", "NaN", "sNaN", "Infinity", "1_000", "1,000", "٣", "½", "1" * 400,
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30", "20261101", "24:00", "23:59:60", "'=1+1",
+    "=1+1", "gpt-4", "four", "GPT-4", "input", "Input", "discontinued", "batch", "true", "TRUE", "127", "128", "list",
+    "2147483648", "\ufeff", "\u202e", "\"", "a\nb", "http://x", "javascript:1", "999999999999.999999999999",
+])  # fmt: skip
+WHOLE = {
+    "model": "gpt-4", "book": "list", "valid_from": "2026-11-01", "meter": "input", "amount_usd": "0.03", "per": "1000",
+}  # fmt: skip
+
+
+@given(spoiled=st.dictionaries(st.sampled_from(sheet_csv.COLUMNS), NASTY, min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_typed_is_taken_or_refused_by_row_and_column(spoiled: dict[str, str]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, sheet_csv.COLUMNS, restval="")
+    writer.writeheader()
+    writer.writerow(WHOLE | spoiled)
+    found: list[str] = []
+    try:
+        sheets = sheet_csv.read(text.getvalue())
+        with transaction.atomic():
+            carry_in(sheets, now=NOW, confirm_outliers=True)
+            transaction.set_rollback(True)
+    except sheet_csv.SheetCsvError as error:
+        found = error.faults
+    assert [fault for fault in found if not re.match(r"row \d+(, \w+)?: ", fault)] == []

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ledger.reconcile.export import Export, ExportError, Line
 from ledger.reconcile.openai import line_item
@@ -216,6 +221,7 @@ def test_only_lines_of_one_project_can_be_kept() -> None:
         (f"{COSTS_CSV}{csv_times(DAY)},1,usd\n".encode(), 2, "", "has 6 fields"),
         (f"{COSTS_CSV}yesterday,{csv_times(DAY)[11:]},1,usd,,\n".encode(), 2, "start_time", "neither Unix seconds"),
         (b'{"data": [{"start_time": 1, "start_time": 2}]}', 0, "", "appears twice"),
+        (b'{"data": [{"start_time": 1759622400, "end_time": 1759708800, "results": 5}]}', 1, "results", "not a list"),
         (b'{"data": NaN}', 0, "", "NaN is no number"),
         (b"[" * 100_000, 0, "", "not JSON"),
         (b'{"id": 1}', 0, "data", "no page of an export"),
@@ -269,3 +275,58 @@ def test_a_day_is_over_only_after_its_midnight_utc() -> None:
     with pytest.raises(ExportError, match="is not over"):
         read(files, now=datetime(2026, 10, 5, 23, 59, 59, tzinfo=UTC))
     assert read(files, now=datetime(2026, 10, 6, tzinfo=UTC)).days == {DAY}
+
+
+# --- whatever a provider or a spreadsheet writes ---
+
+NASTY = st.sampled_from([
+    None, "", " ", 0, -1, -0.5, 1.5, 10**18, 10**400, 1e300, True, [], {}, [1], {"value": 1}, "six", "1,5", "1e5",
+    "NaN", "Infinity", "-0", "0x10", "٣", "EUR", "usd", "USD", "2026-10-05", "2026-10-05T00:00:00Z",
+    "9999-12-31T23:59:59Z", -(2**63), 2**63, 1759622400.5, "1759622400", "\u0000", "a" * 5000,
+])  # fmt: skip
+FORMS: dict[str, dict[str, Any]] = {
+    "openai costs": openai_cost("gpt-4o, input", 1), "openai usage": openai_usage("gpt-4o", input_tokens=5),
+    "anthropic costs": anthropic_cost("1.5"),
+}  # fmt: skip
+
+
+@given(
+    form=st.sampled_from(sorted(FORMS)), data=st.data(),
+    bucket=st.dictionaries(st.sampled_from(["start_time", "end_time", "starting_at", "ending_at", "results"]), NASTY),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_whatever_json_says_is_read_or_refused(form: str, data: st.DataObject, bucket: dict[str, Any]) -> None:
+    line = FORMS[form] | data.draw(st.dictionaries(st.sampled_from(sorted(FORMS[form])), NASTY, max_size=3))
+    whole = (anthropic_page if form.startswith("anthropic") else openai_page)({DAY: [line]})
+    page = json.loads(whole)
+    page["data"][0] |= bucket
+    _read_or_refused(json.dumps(page).encode())
+
+
+@given(
+    costs=st.booleans(),
+    spoiled=st.lists(st.tuples(st.integers(0, 13), NASTY.filter(lambda each: isinstance(each, str | int))), max_size=3),
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_csv_says_is_read_or_refused(costs: bool, spoiled: list[tuple[int, Any]]) -> None:
+    header = (COSTS_CSV if costs else USAGE_CSV).strip().split(",")
+    values = [*csv_times(DAY).split(","), *(["1", "usd", "gpt-4o, input", ""] if costs else [
+        "", "1.0", "", "", "gpt-4o", "false", "", "100.0", "10.0", "0.0",
+    ])]  # fmt: skip
+    for place, value in spoiled:
+        values[place % len(values)] = str(value)
+    text = io.StringIO()
+    csv.writer(text).writerows([header, values])
+    _read_or_refused(text.getvalue().encode())
+
+
+def _read_or_refused(content: bytes) -> None:
+    """Nothing between: what is read has finite amounts and quantities of days that are over."""
+    try:
+        export = _read(content)
+    except ExportError:
+        return
+    assert all(day < NOW.date() for day in export.days)
+    for line in export.lines:
+        for number in (line.amount_usd, line.quantity):
+            assert number is None or Decimal(number).is_finite()

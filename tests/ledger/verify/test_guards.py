@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from ledger import verify
-from ledger.verify import installed
+from ledger.verify import declared, installed
 from tests import factories
 from tests.ids import call_id
 
@@ -137,8 +137,61 @@ def test_it_sees_a_reference_that_is_gone() -> None:
 
 def test_it_sees_a_constraint_that_old_rows_were_not_held_to() -> None:
     run("ALTER TABLE ledger_hold DROP CONSTRAINT hold_bounds_not_negative")
-    run("ALTER TABLE ledger_hold ADD CONSTRAINT hold_bounds_not_negative CHECK (bound_tokens >= 0) NOT VALID")
+    run(
+        "ALTER TABLE ledger_hold ADD CONSTRAINT hold_bounds_not_negative"
+        " CHECK ((bound_usd IS NULL OR bound_usd >= 0) AND bound_tokens >= 0) NOT VALID"
+    )
     assert found() == ["constraint hold_bounds_not_negative of ledger_hold is not validated"]
+
+
+WEAKER = [
+    ("ledger_call", "call_cost_not_negative", "CHECK (cost_usd IS NULL OR cost_usd >= -1)"),
+    ("ledger_call", "call_id_is_request_and_attempt", "CHECK (attempt BETWEEN 1 AND 255)"),
+    ("ledger_limit", "limit_amount_not_negative", "CHECK (true)"),
+    ("ledger_dailyspend", "dailyspend_not_negative", "CHECK (calls >= 0)"),
+    ("ledger_rate", "rate_zero_has_reason", "CHECK (amount_usd >= 0)"),
+    ("ledger_rate", "ledger_rate_per_check", "CHECK (per >= -1)"),
+    ("ledger_rate", "rate_conditions_once", "UNIQUE (sheet_id, meter, above_tokens, id)"),
+    ("providers_provider", "provider_credential_ref_form", "CHECK (credential_ref LIKE '%')"),
+    ("gateway_storedfile", "storedfile_size_not_negative", "CHECK (size_bytes > -2)"),
+]
+
+
+@pytest.mark.parametrize(("table", "constraint", "weaker"), WEAKER, ids=[name for _, name, _ in WEAKER])
+def test_it_sees_a_constraint_of_the_same_name_that_says_less(table: str, constraint: str, weaker: str) -> None:
+    run(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}; ALTER TABLE {table} ADD CONSTRAINT {constraint} {weaker}")
+    [line] = found()
+    kind = weaker.split()[0]
+    assert line.startswith(f"constraint {constraint} of {table} is not the one that was declared: {kind} (")
+
+
+def test_it_sees_a_unique_index_of_the_same_name_that_holds_for_fewer_rows() -> None:
+    run("DROP INDEX adjustment_settles_once")
+    run("CREATE UNIQUE INDEX adjustment_settles_once ON ledger_adjustment (call_id) WHERE settles_unknown AND id < 0")
+    assert found() == [
+        "constraint adjustment_settles_once of ledger_adjustment is not the one that was declared: "
+        "btree (call_id) WHERE (settles_unknown AND (id < 0))"
+    ]
+
+
+def test_every_constraint_that_is_there_was_declared() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(declared.IN_FORCE)
+        there = {(table, name) for table, name, _ in cursor.fetchall()}
+        cursor.execute("SELECT relname FROM pg_class WHERE relispartition")
+        partitions = {name for (name,) in cursor.fetchall()}
+    ours = {(table, name) for table, name in there if table.split("_")[0] in declared.APPS and table not in partitions}
+    assert ours == set(declared.constraints())
+    assert len(ours) > 150
+
+
+def test_it_says_when_it_may_not_compare_the_constraints(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise declared.CannotDeclare("permission denied to create temporary tables")
+
+    monkeypatch.setattr(declared, "constraints", refuse)
+    [line] = found()
+    assert line.startswith("constraints cannot be compared with what was declared: permission denied")
 
 
 @pytest.mark.parametrize("privilege", ["UPDATE", "DELETE", "TRUNCATE"])
