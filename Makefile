@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run stop test check faults bench lock clean requirements requirements-dev port
+.PHONY: help run stop test check faults bench lock clean requirements requirements-dev requirements-clients port
 
 VENV := .venv/bin/python
 # The first Python of at least 3.11 that runs here.
@@ -22,8 +22,8 @@ run: port requirements ## Start the gateway on PORT (8000) with a demo key and a
 stop: requirements ## Stop a gateway or an embedded database that was left behind
 	@$(VENV) -m gateway.run stop
 
-test: requirements-dev ## Run the whole test suite on a real PostgreSQL; ARGS="-k limits" picks, WORKERS=4 splits
-	@$(APART) $(VENV) -m pytest -n $(WORKERS) $(ARGS); status=$$?; \
+test: requirements-dev requirements-clients ## Run the whole test suite on a real PostgreSQL; ARGS="-k limits" picks, WORKERS=4 splits
+	@$(APART) TOLLBOOK_TEST_CLIENTS=required $(VENV) -m pytest -n $(WORKERS) $(ARGS); status=$$?; \
 	$(APART) $(VENV) -m gateway.run stop >/dev/null; exit $$status
 
 check: requirements-dev ## ruff, mypy, import-linter, missing migrations, and the ten largest files
@@ -46,9 +46,10 @@ lock: ## Pin requirements*.in anew, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes requirements.in -o requirements.txt
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes requirements-dev.in -o requirements-dev.txt
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes requirements-clients.in -o requirements-clients.txt
 
-clean: ## Remove .venv and caches; the ledger in var/ stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove .venv, .venv-clients and caches; the ledger in var/ stays
+	rm -rf .venv .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 port:
@@ -68,3 +69,11 @@ requirements: .venv/bin/python
 requirements-dev: requirements
 	@cmp -s requirements-dev.txt .venv/requirements-dev.txt || { echo "Installing requirements-dev.txt..."; \
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt && cp requirements-dev.txt .venv/requirements-dev.txt; }
+
+# The clients that tests/clients/ runs; some pin what requirements-dev.txt has in newer versions.
+requirements-clients: .venv/bin/python
+	@test -x .venv-clients/bin/python || { echo "Making .venv-clients..."; \
+	$(VENV) -m venv .venv-clients || { rm -rf .venv-clients; exit 1; }; }
+	@cmp -s requirements-clients.txt .venv-clients/requirements.txt || { echo "Installing requirements-clients.txt..."; \
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-clients.txt && \
+	cp requirements-clients.txt .venv-clients/requirements.txt; }

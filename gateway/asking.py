@@ -38,6 +38,7 @@ from providers import retry
 from providers.errors import ProviderError
 from providers.http import Exchange
 from providers.unified import Usage
+from providers.wire.media import MEDIA
 
 log = logging.getLogger("tollbook.asking")
 
@@ -157,6 +158,7 @@ class Asker:
             sheet=plan.sheet,
             input_estimate=plan.input_estimate,
             client=self._caller.client,
+            bills=plan.bills,
         )
 
     def _committed(self, hold: HoldRow) -> Verdict:
@@ -213,7 +215,7 @@ class Asker:
         )
         call.exchange = exchange
         faults.point("dispatched")
-        if plan.admitted.stream:
+        if plan.admitted.stream and not _is_whole(plan, exchange):
             return exchange, None
         answer = exchange.body()
         faults.point("upstream_done")
@@ -271,7 +273,13 @@ class Asker:
 
     def _note_success(self, plan: Plan, call: OpenCall, exchange: Exchange) -> None:
         self._runtime.breaker(plan.target.model_id).record(ok=True)
-        self._runtime.first_bytes(plan.target.model_id).note(max(0.0, exchange.first_byte_at - call.started))
+        if plan.bills:  # how fast a model counts says nothing of how fast it answers
+            self._runtime.first_bytes(plan.target.model_id).note(max(0.0, exchange.first_byte_at - call.started))
+
+
+def _is_whole(plan: Plan, exchange: Exchange) -> bool:
+    """Whether a stream was asked for in vain: a model that has none answers its medium in JSON, and bills it."""
+    return plan.operation in MEDIA and exchange.headers.get("content-type", "").lower().startswith("application/json")
 
 
 def defect() -> Ending:

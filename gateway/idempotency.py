@@ -20,6 +20,7 @@ from gateway.errors import ApiError
 from ledger.models import IdempotencyKey
 from ledger.rows import Claim, SettleRow
 from providers import fields
+from providers.wire import forms
 
 MAX_ANSWER_BYTES = 1024 * 1024
 _TEXT = re.compile(r"[\x21-\x7e]{1,255}")
@@ -51,6 +52,8 @@ def read(text: str | None, *, surface: str, body: bytes) -> Idempotency | None:
         raise ApiError(
             "invalid_request", "Idempotency-Key must be 1 to 255 visible ASCII characters.", param="Idempotency-Key"
         )
+    if forms.is_form(body):
+        body = forms.without_boundary(body)
     return Idempotency(
         hashlib.sha256(text.encode()).hexdigest(), hashlib.sha256(surface.encode() + b"\0" + body).hexdigest()
     )
@@ -108,7 +111,7 @@ def resolved(
     """The settle of a request's last attempt, with what becomes of its claim."""
     if answer is None:
         return msgspec.structs.replace(row, claim=_without_answer(row))
-    kept = {name: value for name, value in (headers or {}).items() if name.startswith("X-Tollbook-")}
+    kept = {name: value for name, value in (headers or {}).items() if name.startswith(("X-Tollbook-", "Content-Type"))}
     return msgspec.structs.replace(
         row,
         claim="done",

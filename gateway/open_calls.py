@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
 
 from gateway.idempotency import resolved
 from gateway.settlement import Ending, estimated, settle_row
@@ -42,7 +44,7 @@ class OpenCall:
 
     def __init__(
         self, *, runtime: Runtime, snapshot: Snapshot, hold: HoldRow, target: Target, sheet: Sheet | None,
-        input_estimate: int, client: socket.socket | None = None,
+        input_estimate: int | None, client: socket.socket | None = None, bills: bool = True,
     ) -> None:
         self.hold = hold
         self.started_at = datetime.now(UTC)
@@ -60,6 +62,7 @@ class OpenCall:
         self._target = target
         self._sheet = sheet
         self._input_estimate = input_estimate
+        self._bills = bills
         self._ended = False
         self._lock = threading.Lock()
         runtime.open_calls[id(self)] = self
@@ -74,13 +77,16 @@ class OpenCall:
         if drained:
             _draining.release()
         self._runtime.open_calls.pop(id(self), None)
+        if not self._bills:
+            ending = msgspec.structs.replace(ending, may_have_billed=False)
         row = settle_row(
             ending,
             call_id=self.hold.id,
             sheet=self._sheet_of(ending.served_name),
             held_sheet_id=self.hold.sheet,
             started_at=self.started_at,
-            finished_at=datetime.now(UTC),
+            # By the monotonic clock: the machine's own may be set, back or forth, while a call is open.
+            finished_at=self.started_at + timedelta(seconds=time.monotonic() - self.started),
             first_token_ms=self.first_token_ms,
         )
         return resolved(row) if self.hold.idempotency is not None else row
@@ -97,12 +103,15 @@ class OpenCall:
         seen = self.progress
         if seen is None:
             return Usage(), ""
+        if seen.usage.source == "reported" and seen.usage.totals:
+            # It failed in its very last event, which told what it used all the same.
+            return seen.usage, seen.model
         usage = estimated(seen.usage, input_tokens=self._input_estimate, output_bytes=seen.output_bytes)
         return usage, seen.model
 
     def settled_usage(self, usage: Usage, *, output_bytes: int) -> Usage:
         """The usage of a whole answer: as reported, or estimated where the provider reported none."""
-        if usage.source == "reported" and usage.totals:
+        if (usage.source == "reported" and usage.totals) or not self._bills:
             return usage
         return estimated(usage, input_tokens=self._input_estimate, output_bytes=output_bytes)
 

@@ -14,25 +14,29 @@ from gateway.keyring import Principal
 from gateway.settlement import estimated_input_tokens
 from gateway.snapshot import LimitInfo, Snapshot, Target
 from ledger import bounds
-from ledger.meters import METERS
+from ledger.money import ZERO_USD
 from ledger.rating import Sheet
-from providers.adapters.base import Adapter
-from providers.errors import ProviderError
+from providers.adapters.base import PART_OF, Adapter
+from providers.errors import ProviderError, Unsupported
 from providers.http import Deadlines
 from providers.wire.base import Admitted, Operation, Wire
+from providers.wire.media import MEDIA
 
 # Sent where a limit needs a cap and neither the client nor the catalog names one.
 FALLBACK_OUTPUT_TOKENS = 4096
 # What a server-side tool may be used at most within one call, for the bound of its fees.
 MOST_SEARCHES = 20
 # What writes no text: nothing of it is capped, and no output is held for.
-UNWRITTEN = ("embeddings", "rerank")
+UNWRITTEN = ("embeddings", "rerank", "count_tokens")
+# What no provider bills: no money and no tokens are held for it, and however it ends, it costs nothing.
+UNBILLED = ("count_tokens",)
 
 
 class Plan(Struct, frozen=True):
     """`sent_cap` is the output cap the gateway put in by itself; None: the client's own, or none.
 
-    `wire` is that of the provider, for the `operation` it is asked for.
+    `wire` is that of the provider, for the `operation` it is asked for. `bills`: whether the provider may charge for
+    it.
     """
 
     admitted: Admitted
@@ -46,9 +50,10 @@ class Plan(Struct, frozen=True):
     limits: tuple[LimitInfo, ...]
     bound_usd: Decimal | None
     bound_tokens: int
-    input_estimate: int
+    input_estimate: int | None
     sent_cap: int | None
     deadlines: Deadlines
+    bills: bool = True
 
 
 def plan_for(
@@ -71,6 +76,9 @@ def plan_for(
         )
     operation = adapter.operation_for(admitted.operation)
     provider_wire = adapter.wire_for(operation)
+    is_medium = operation in MEDIA
+    if is_medium:
+        _check_catalog(target, operation)
     sheet = snapshot.prices.sheet_at(model_id=target.model_id, at=datetime.now(UTC))
     limits = snapshot.limits_for(
         key=principal.key_id, user=principal.user_id, team=principal.team_id, model=target.model_id
@@ -79,16 +87,20 @@ def plan_for(
     output_cap = _output_cap(admitted, target)
     sent_cap = output_cap if output_cap and capping and admitted.max_output_tokens is None else None
     strict = any(limit.strict for limit in capping)
+    bills = admitted.operation not in UNBILLED
     input_bound = _input_bound(body, admitted, target, strict=strict)
     bound_tokens = input_bound + output_cap * admitted.n
     bound_usd = _bound_usd(limits, sheet=sheet, admitted=admitted, input_tokens=input_bound, output_tokens=output_cap)
+    if not bills:
+        bound_usd, bound_tokens = ZERO_USD, 0
     if bound_usd is None and any(limit.metric == "usd" for limit in capping):
         raise ApiError(
             "unpriced_model",
             f"{target.name!r} has no price that covers this call, and a USD limit applies: publish a price for it.",
             param="model",
         )
-    usual = expectations.usual(model=target.model_id) if capping and not strict else None
+    # One medium is no measure for the next: how long or how large this one may be is known.
+    usual = expectations.usual(model=target.model_id) if capping and not strict and not is_medium else None
     if usual is not None and bound_usd is not None:
         bound_usd, bound_tokens = min(bound_usd, usual[0]), min(bound_tokens, usual[1])
     passes_through = provider_wire.name == wire.name
@@ -104,10 +116,22 @@ def plan_for(
         limits=limits,
         bound_usd=bound_usd,
         bound_tokens=bound_tokens,
-        input_estimate=estimated_input_tokens(body_bytes=len(body), admitted=admitted),
+        input_estimate=None if is_medium else estimated_input_tokens(body_bytes=len(body), admitted=admitted),
         sent_cap=sent_cap,
-        deadlines=_deadlines(adapter, target, stream=admitted.stream, timeout_s=timeout_s),
+        deadlines=_deadlines(adapter, target, stream=admitted.stream, timeout_s=timeout_s, is_medium=is_medium),
+        bills=bills,
     )
+
+
+def _check_catalog(target: Target, operation: Operation) -> None:
+    """Raise Unsupported where the catalog says what the model can do, and this is not among it."""
+    capability = PART_OF.get(operation, operation)
+    if target.capabilities and capability not in target.capabilities:
+        raise Unsupported(
+            f"The catalog says that {target.name!r} has no {capability}: use another model.",
+            param="model",
+            provider=target.provider_name,
+        )
 
 
 def _output_cap(admitted: Admitted, target: Target) -> int:
@@ -123,6 +147,8 @@ def _output_cap(admitted: Admitted, target: Target) -> int:
 
 
 def _input_bound(body: bytes, admitted: Admitted, target: Target, *, strict: bool) -> int:
+    if admitted.input_bound is not None:
+        return admitted.input_bound
     if admitted.server_tools and target.context_window:
         # What a search brings back is input, too: only the context bounds it.
         return target.context_window
@@ -155,14 +181,17 @@ def _bound_usd(
         return Decimal(0)
     fees = dict.fromkeys(("web_searches", "file_searches"), MOST_SEARCHES) if admitted.server_tools else {}
     fees |= admitted.fees
-    if admitted.fees and not any(METERS[rate.meter].side == "input" for rate in sheet.rates):
-        input_tokens = 0  # priced by what is counted instead
+    if admitted.fees:  # a side without a rate is priced by what is counted instead
+        input_tokens, output_tokens = bounds.priced_sides(
+            sheet, input_tokens=input_tokens, output_tokens=output_tokens, counted=admitted.fees
+        )
     return bounds.upper_bound_usd(
         sheet=sheet,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         n=admitted.n,
         service_tier=admitted.service_tier,
+        variant=admitted.variant,
         fees=fees or None,
     )
 
@@ -194,10 +223,17 @@ def _body(
         raise
 
 
-def _deadlines(adapter: Adapter, target: Target, *, stream: bool, timeout_s: float | None) -> Deadlines:
+def _deadlines(
+    adapter: Adapter, target: Target, *, stream: bool, timeout_s: float | None, is_medium: bool = False
+) -> Deadlines:
     """The provider's or the model's deadlines; a client may only lower the total."""
     config = adapter.config
-    usual = config.deadlines(stream=stream, timeout_s=target.timeout_s)
+    if is_medium:
+        # An image takes longer than a text, and its stream is silent meanwhile: the total alone bounds it.
+        longest_s = max(config.timeout_s, config.stream_timeout_s)
+        usual = config.deadlines(stream=False, timeout_s=target.timeout_s or longest_s)
+    else:
+        usual = config.deadlines(stream=stream, timeout_s=target.timeout_s)
     if timeout_s is None or timeout_s >= usual.total_s:
         return usual
     return msgspec.structs.replace(usual, total_s=timeout_s)

@@ -25,7 +25,7 @@ from gateway.runtime import Runtime
 from gateway.settlement import Ending, ending_of_error
 from gateway.snapshot import Snapshot, Target
 from gateway.streams import RelayedStream
-from gateway.transit import encoded, output_bytes
+from gateway.transit import encoded, or_of_headers, output_bytes, read_usage, type_of_answer
 from ledger import faults
 from ledger.ids import new_request_id
 from ledger.money import format_usd
@@ -66,18 +66,24 @@ def relay(
         began=began,
     )
     cache_key = ""
-    if caller.cache != "off":
+    if cache.applies(mode=caller.cache, admitted=admitted):
         plan = next(plans)
         plans = itertools.chain([plan], plans)
         cache_key = cache.key_of(plan=plan, surface=surface, principal=caller.principal)
     try:
-        hit = cache.look_up(cache_key) if caller.cache == "read" else None
-        if hit is not None:
-            return _cached(asker, plan, hit, caller)
+        if cache_key and caller.cache == "read":
+            hit = cache.look_up(cache_key)
+            metrics.record_cache_look_up(
+                provider=plan.target.provider_name, model=plan.target.name, hit=hit is not None
+            )
+            if hit is not None:
+                return _cached(asker, plan, hit, caller)
         asked = asker.ask(plans)
     except Taken:
         return _again(caller)
     headers = _headers(asked, caller)
+    if not wire.content_type:
+        headers["Content-Type"] = type_of_answer(asked.exchange)
     if asked.body is None:
         stream = RelayedStream(
             call=asked.call,
@@ -162,8 +168,9 @@ def _whole(
     try:
         if plan.passes_through:
             body = answer
-            usage, served = plan.wire.read_usage(answer)
-            written = 0 if usage.source == "reported" else output_bytes(plan.wire.decode_answer(answer))
+            usage, served = read_usage(answer, wire=plan.wire, admitted=plan.admitted)
+            is_known = usage.source == "reported" or plan.input_estimate is None
+            written = 0 if is_known else output_bytes(plan.wire.decode_answer(answer))
         else:
             decoded = plan.wire.decode_answer(answer)
             usage, served, written = decoded.usage, decoded.model, output_bytes(decoded)
@@ -172,7 +179,7 @@ def _whole(
         # The provider did its work and we cannot read it: it may well bill.
         error.call_id = str(call.hold.id)  # type: ignore[attr-defined]
         error.provider, error.status = plan.target.provider_name, exchange.status
-        call.settle(msgspec.structs.replace(ending_of_error(error), outcome="failed", may_have_billed=True))
+        call.settle(_ending_of_answer(error, wire=plan.wire, answer=answer))
         raise
     except BaseException:
         call.settle(defect())
@@ -180,7 +187,7 @@ def _whole(
     row = settle(
         Ending(
             outcome="ok",
-            usage=call.settled_usage(usage, output_bytes=written),
+            usage=call.settled_usage(or_of_headers(usage, wire=plan.wire, exchange=exchange), output_bytes=written),
             served_name=served,
             upstream_request_id=exchange.upstream_request_id,
             http_status=exchange.status,
@@ -200,6 +207,18 @@ def _whole(
         f"total;dur={(time.monotonic() - began) * 1000:.1f}"
     )
     return Whole(body, headers)
+
+
+def _ending_of_answer(error: ProviderError, *, wire: Wire, answer: bytes) -> Ending:
+    """How a call ended whose whole answer is an error. One that failed on the way tells what it used all the same."""
+    ending = msgspec.structs.replace(ending_of_error(error), outcome="failed", may_have_billed=True)
+    try:
+        usage, served = wire.read_usage(answer)
+    except ProviderError:
+        return ending
+    if usage.source != "reported":
+        return ending
+    return msgspec.structs.replace(ending, usage=usage, served_name=served)
 
 
 class Settler(Protocol):
@@ -243,7 +262,7 @@ def _remember(
     if cache_key and answer is not None:
         told = {name: value for name, value in headers.items() if name.startswith("X-Tollbook-")}
         cache.keep(cache_key, cache.Entry(answer, told, asked.plan.admitted.stream, str(row.id), row.cost_usd))
-    if row.cost_usd is not None and row.outcome == "ok":
+    if row.cost_usd is not None and row.outcome == "ok" and asked.plan.bills:
         used = row.input_tokens + row.output_tokens
         runtime.expectations.note(model=asked.call.hold.model, cost_usd=row.cost_usd, tokens=used)
 

@@ -12,10 +12,12 @@ from gateway.errors import ApiError
 from gateway.keyring import Principal
 from gateway.settlement import estimated_input_tokens
 from gateway.snapshot import RouteInfo, RouteLeg, Snapshot, Target
-from ledger.bounds import upper_bound_usd
+from ledger.bounds import priced_sides, upper_bound_usd
 from providers import errors
+from providers.adapters.base import PART_OF
 from providers.errors import ProviderError
 from providers.wire.base import Admitted
+from providers.wire.media import MEDIA
 
 if TYPE_CHECKING:
     from gateway.runtime import Runtime
@@ -82,6 +84,8 @@ def _fits(target: Target, admitted: Admitted, body_bytes: int) -> bool:
     """Whether the catalog says the target can take this request; what the catalog does not know does not hinder."""
     if target.adapter is None:
         return False
+    if admitted.operation in MEDIA:
+        return not target.capabilities or PART_OF.get(admitted.operation, admitted.operation) in target.capabilities
     needs = {"image": "vision", "file": "documents", "audio": "audio"}
     known = target.capabilities
     if known:
@@ -130,12 +134,20 @@ def _cost_usd(target: Target, snapshot: Snapshot, admitted: Admitted, body_bytes
     sheet = snapshot.prices.sheet_at(model_id=target.model_id, at=datetime.now(UTC))
     if sheet is None:
         return Decimal("Infinity")
+    input_tokens = admitted.input_bound or estimated_input_tokens(body_bytes=body_bytes, admitted=admitted)
+    output_tokens = admitted.max_output_tokens or USUAL_OUTPUT_TOKENS
+    if admitted.operation in MEDIA:
+        input_tokens, output_tokens = priced_sides(
+            sheet, input_tokens=input_tokens, output_tokens=output_tokens, counted=admitted.fees
+        )
     bound = upper_bound_usd(
         sheet=sheet,
-        input_tokens=estimated_input_tokens(body_bytes=body_bytes, admitted=admitted),
-        output_tokens=admitted.max_output_tokens or USUAL_OUTPUT_TOKENS,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         n=admitted.n,
         service_tier=admitted.service_tier or "default",
+        variant=admitted.variant,
+        fees=admitted.fees if admitted.operation in MEDIA else None,
     )
     return bound if bound is not None else Decimal("Infinity")
 

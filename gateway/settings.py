@@ -167,7 +167,7 @@ SWEEP_INTERVAL_S = env.float("TOLLBOOK_SWEEP_INTERVAL_S", default=2.0)
 LEDGER_TIMEOUT_S = env.float("TOLLBOOK_LEDGER_TIMEOUT_S", default=0.9)
 SPOOL_DIR = VAR_DIR / "spool"
 # A stream whose provider is silent sends its client a comment this often (0: never); a client who takes nothing of what
-# is sent for so long is cut off.
+# is sent for so long is cut off, and so is one whose request does not come (gateway/slow_clients.py).
 HEARTBEAT_S = env.float("TOLLBOOK_HEARTBEAT_S", default=15.0)
 CLIENT_TIMEOUT_S = env.float("TOLLBOOK_CLIENT_TIMEOUT_S", default=60.0)
 # The response cache (opt-in by header): memory of each process, or a server that all share, e.g. redis://host:6379/1.

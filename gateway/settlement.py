@@ -40,8 +40,13 @@ def estimated_input_tokens(*, body_bytes: int, admitted: Admitted) -> int:
     return (body_bytes - admitted.media_bytes) // BYTES_PER_TOKEN
 
 
-def estimated(usage: Usage, *, input_tokens: int, output_bytes: int) -> Usage:
-    """The usage of a call whose provider reported it in part or not at all: the text that was seen, marked as such."""
+def estimated(usage: Usage, *, input_tokens: int | None, output_bytes: int) -> Usage:
+    """The usage of a call whose provider reported it in part or not at all: the text that was seen, marked as such.
+
+    `input_tokens` None: it is no text, and what its wire knows is all there is.
+    """
+    if input_tokens is None:
+        return usage
     totals = dict(usage.totals)
     totals.setdefault("input", input_tokens)
     totals["output"] = max(int(totals.get("output", 0)), -(-output_bytes // BYTES_PER_TOKEN))
@@ -84,8 +89,11 @@ def settle_row(
     """The row for `settle_batch`. `sheet` prices it: the one valid when the hold was made."""
     usage = ending.usage
     totals = usage.totals
-    split = meters.disjoint(totals)
-    cost, reason = _cost(ending, split.meters, sheet=sheet, at=started_at)
+    if usage.counted:
+        usage = as_priced(usage, sheet=sheet)
+        ending = msgspec.structs.replace(ending, usage=usage)
+    split = meters.disjoint(usage.totals)
+    cost, reason = _cost(ending, split.meters, input_total=int(totals.get("input", 0)), sheet=sheet, at=started_at)
     return SettleRow(
         id=call_id,  # type: ignore[arg-type]
         outcome=ending.outcome,
@@ -112,13 +120,33 @@ def settle_row(
         service_tier=usage.service_tier,
         speed=usage.speed,
         region=usage.region,
+        variant=usage.variant,
         stated_cost_usd=_stated(usage.stated_cost_usd),
         sheet=sheet.id if sheet is not None and sheet.id != held_sheet_id else None,
     )
 
 
+def as_priced(usage: Usage, *, sheet: Sheet | None) -> Usage:
+    """The usage in the meters that the sheet prices: what was reported, or what the gateway counted in its place.
+
+    Tokens count as reported where the sheet has rates for what was written. Where it prices images, seconds or
+    characters instead, these take the place of the tokens of every side that it has no rate for. Where it prices
+    neither, the meters stand as they are, so that the reason names them.
+    """
+    priced = {rate.meter for rate in sheet.rates} if sheet is not None else set()
+    sides = {meters.METERS[code].side for code in priced}
+    counted = {code: quantity for code, quantity in (usage.counted or {}).items() if code in priced}
+    if (usage.totals and ("output" in sides or not counted)) or not usage.counted:
+        return usage
+    kept = {code: n for code, n in usage.totals.items() if meters.METERS[code].side in sides}
+    flags = tuple(f"counted:{code}" for code in (counted or usage.counted))
+    return msgspec.structs.replace(
+        usage, totals={**kept, **(counted or usage.counted)}, flags=(*usage.flags, *flags), counted=None
+    )
+
+
 def _cost(
-    ending: Ending, quantities: dict[str, meters.Quantity], *, sheet: Sheet | None, at: datetime
+    ending: Ending, quantities: dict[str, meters.Quantity], *, input_total: int, sheet: Sheet | None, at: datetime
 ) -> tuple[Decimal | None, str]:
     usage = ending.usage
     if usage.source == "none":
@@ -128,8 +156,10 @@ def _cost(
     rating = rate(
         sheet=sheet,
         meters=quantities,
-        input_total=int(usage.totals.get("input", 0)),
-        conditions=Conditions(at=at, service_tier=usage.service_tier, speed=usage.speed, region=usage.region),
+        input_total=input_total,
+        conditions=Conditions(
+            at=at, service_tier=usage.service_tier, speed=usage.speed, region=usage.region, variant=usage.variant
+        ),
     )
     return rating.cost_usd, rating.unpriced_reason
 

@@ -18,7 +18,8 @@ from ledger.money import format_usd
 from ledger.rows import SettleRow
 from providers.errors import ProviderError, StreamInterrupted
 from providers.http import Exchange
-from providers.wire.base import Wire, stream_decoder
+from providers.wire.base import StreamDecoder, Wire, stream_decoder
+from providers.wire.media import FileDecoder
 
 if TYPE_CHECKING:
     from gateway.plan import Plan
@@ -49,11 +50,12 @@ class RelayedStream:
         self._plan = plan
         self._exchange = exchange
         # One iterator for relaying and draining: the exchange closes with it.
-        self._chunks = exchange.chunks(tick_s=settings.HEARTBEAT_S or None)
+        self._raw = plan.admitted.raw_stream
+        self._chunks = exchange.chunks(tick_s=None if self._raw else settings.HEARTBEAT_S or None)
         self._settle = settle
         self._transit = transit(client=wire, provider=plan.wire, admitted=plan.admitted)
         call.progress = self._transit
-        self._decoder = stream_decoder(plan.wire)
+        self._decoder: StreamDecoder = FileDecoder() if self._raw else stream_decoder(plan.wire)
         self._settled = False
         self._headers = headers
         # What was sent, for the request's idempotency key or the cache; no more once it is too large.
@@ -75,6 +77,7 @@ class RelayedStream:
         elif not self._settled:
             self._client_gone()
         self._exchange.close()
+        faults.point("answered")
 
     # --- inside -------------------------------------------------------------------------------------------
 
@@ -161,7 +164,7 @@ class RelayedStream:
 
     def _cost_comment(self, row: SettleRow | None) -> bytes:
         """A comment event, which clients skip: what the headers of a whole answer say."""
-        if row is None:
+        if row is None or self._raw:
             return b""
         cost = f" cost_usd={format_usd(row.cost_usd)}" if row.cost_usd is not None else ""
         tokens = f" input_tokens={row.input_tokens} output_tokens={row.output_tokens}"
@@ -183,6 +186,8 @@ class RelayedStream:
                 unknown_reason=ending_of_error(error).unknown_reason,
             )
         )
+        if self._raw:
+            return self._broken(error)
         return self._wire.encode_stream_error(
             status=error.client_status,
             code=code,
@@ -191,6 +196,13 @@ class RelayedStream:
             call_id=str(self._call.hold.id),
         )
 
+    def _broken(self, error: ProviderError) -> bytes:
+        """A file that is not whole has no place for an error: its connection ends before its end."""
+        if self._call.client is None:
+            raise error
+        hang_up(self._call.client)
+        return b""
+
     def _client_gone(self) -> None:
         """Nobody reads any more: stop the provider, or read on to its usage where stopping saves nothing."""
         if self._call.client is not None:
@@ -198,8 +210,6 @@ class RelayedStream:
         if not self._call.interrupted and self._call.may_drain():
             self._drain()
         usage, served = self._call.usage_so_far()
-        if self._transit.usage.source == "reported":
-            usage = self._transit.usage
         self._exchange.close()
         self._end(
             Ending(

@@ -7,9 +7,19 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from providers.errors import StreamInterrupted
+from providers.http import Exchange
 from providers.sse import ServerEvent
 from providers.unified import Answer, Event, Finished, Started, Usage
-from providers.wire.base import Admitted, AnswersAsAsked, StreamMeter, StreamReader, StreamWriter, Wire
+from providers.wire.base import (
+    Admitted,
+    AnswersAsAsked,
+    CountsInHeaders,
+    StreamMeter,
+    StreamReader,
+    StreamWriter,
+    Wire,
+)
+from providers.wire.media import MediaWire
 
 
 class Piece(NamedTuple):
@@ -37,17 +47,24 @@ class PassThrough:
 
     def __init__(self, meter: StreamMeter) -> None:
         self._meter = meter
+        self._held = b""
 
     def see(self, event: ServerEvent) -> Piece:
         verdict = self._meter.see(event)
         if verdict == "drop":
             return Piece(b"", False)
+        if verdict == "hold":
+            self._held += event.raw
+            return Piece(b"", False)
+        if self._held:
+            held, self._held = self._held, b""
+            return Piece(held + event.raw, verdict == "last")
         return Piece(event.raw, verdict == "last")
 
     def end(self) -> Piece:
         if not self._meter.complete:
             raise StreamInterrupted("The provider's stream ended before its last event.")
-        return Piece(b"", True)
+        return Piece(self._held, True)
 
     @property
     def usage(self) -> Usage:
@@ -110,6 +127,31 @@ def transit(*, client: Wire, provider: Wire, admitted: Admitted) -> Transit:
     )
 
 
+# What an answer in a type of its own may be: anything else is bytes, which no browser runs.
+_TYPES = ("audio/", "application/json", "text/event-stream", "text/plain", "text/vtt", "application/x-subrip")
+
+
+def type_of_answer(exchange: Exchange) -> str:
+    """The content type that the provider gave its answer."""
+    stated = exchange.headers.get("content-type", "")
+    return stated if stated.lower().startswith(_TYPES) else "application/octet-stream"
+
+
+def read_usage(answer: bytes, *, wire: Wire, admitted: Admitted) -> tuple[Usage, str]:
+    """Usage and served model of an answer that passes through."""
+    if isinstance(wire, MediaWire):
+        return wire.read_usage_as_asked(answer, admitted=admitted)
+    return wire.read_usage(answer)
+
+
+def or_of_headers(usage: Usage, *, wire: Wire, exchange: Exchange) -> Usage:
+    """The usage of a whole answer, by its headers where its body does not tell."""
+    if usage.source == "reported" or not isinstance(wire, CountsInHeaders):
+        return usage
+    told = wire.usage_of_headers(exchange.headers)
+    return told if told.source == "reported" else usage
+
+
 def encoded(answer: Answer, *, wire: Wire, admitted: Admitted) -> bytes:
     """A translated answer for the client, in the form that its request asked for."""
     if isinstance(wire, AnswersAsAsked):
@@ -121,9 +163,9 @@ def encoded(answer: Answer, *, wire: Wire, admitted: Admitted) -> bytes:
 
 
 def output_bytes(answer: Answer) -> int:
-    """UTF-8 bytes of everything a model wrote in a whole answer."""
+    """UTF-8 bytes of everything a model wrote in a whole answer; half of a surrogate pair has a size, too."""
     return sum(
-        len(text.encode())
+        len(text.encode("utf-8", "surrogatepass"))
         for choice in answer.choices
         for part in choice.parts
         for text in (getattr(part, "text", ""), getattr(part, "arguments", ""))

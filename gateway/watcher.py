@@ -19,6 +19,7 @@ from typing import Any
 
 from django.conf import settings
 
+from gateway import slow_clients
 from gateway.open_calls import OpenCall
 
 log = logging.getLogger("tollbook.watcher")
@@ -101,6 +102,7 @@ class Watcher:
         while not self._stopping.wait(INTERVAL_S):
             try:
                 self.look()
+                slow_clients.cut_late(time.monotonic())
             except Exception:
                 # The thread must live: without it nobody notices who leaves.
                 log.exception("watcher_defect")

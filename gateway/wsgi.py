@@ -1,4 +1,4 @@
-"""The WSGI application. /v1/ skips the middleware: it has no sessions, cookies, forms or pages to guard."""
+"""The WSGI application. What services call skips the middleware: there are no sessions, cookies or pages to guard."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ django.setup(set_prefix=False)
 from django.core.handlers.exception import convert_exception_to_response  # noqa: E402
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
 
+from gateway.slow_clients import TimedInput  # noqa: E402
+
 
 class RelayHandler(WSGIHandler):
     """Django's handler with no middleware between the socket and the view."""
@@ -26,11 +28,15 @@ class RelayHandler(WSGIHandler):
         self._middleware_chain = convert_exception_to_response(self._get_response)  # type: ignore[attr-defined]  # not in the stubs
 
 
+RELAYED = ("/v1/", "/v1beta/", "/v1alpha/", "/v2/")
 _relay = RelayHandler()
 _pages = WSGIHandler()
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    handler = _relay if environ.get("PATH_INFO", "").startswith("/v1/") else _pages
+    handler = _relay if environ.get("PATH_INFO", "").startswith(RELAYED) else _pages
+    sock = environ.get("gunicorn.socket")
+    if sock is not None:
+        environ["wsgi.input"] = TimedInput(environ["wsgi.input"], sock)
     response: Iterable[bytes] = handler(environ, start_response)
     return response

@@ -90,7 +90,8 @@ class Model(models.Model):
         models.CharField(max_length=32),
         default=list,
         blank=True,
-        help_text="Known: chat, streaming, tools, vision, documents, audio, structured_output, reasoning, embeddings.",
+        help_text="Known: chat, streaming, tools, vision, documents, audio, structured_output, reasoning, embeddings, "
+        "images, transcriptions, speech. Where any is named, a medium that is not is refused.",
     )
     context_window = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True)

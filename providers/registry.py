@@ -15,6 +15,7 @@ from providers.adapters.bedrock import Bedrock
 from providers.adapters.cohere import Cohere
 from providers.adapters.gemini import Gemini
 from providers.adapters.mistral import Mistral
+from providers.adapters.ollama import Ollama
 from providers.adapters.openai import OpenAI
 from providers.adapters.openai_compatible import OpenAICompatible
 from providers.adapters.sandbox import Sandbox
@@ -32,6 +33,8 @@ ADAPTERS: dict[str, Callable[[ProviderConfig], Adapter]] = {
     "cohere": Cohere,
     "gemini": Gemini,
     "mistral": Mistral,
+    # Plain "ollama" is the preset of Ollama's OpenAI-compatible API, which rows have chosen already.
+    "ollama_native": Ollama,
     "openai": OpenAI,
     "openai_compatible": OpenAICompatible,
     "sandbox": Sandbox,

@@ -137,12 +137,16 @@ class OutputFormat(Struct, frozen=True):
 
 
 class Reasoning(Struct, frozen=True):
-    """How much to think: an `effort` word, or a `budget_tokens` count, or `enabled=False` for not at all."""
+    """How much to think: an `effort` word, or a `budget_tokens` count, or `enabled=False` for not at all.
+
+    `hidden`: the client said that it does not want to read the thoughts, which is no reason to think less.
+    """
 
     effort: str = ""
     budget_tokens: int | None = None
     enabled: bool = True
     adaptive: bool = False
+    hidden: bool = False
 
 
 class Request(Struct, frozen=True):
@@ -175,6 +179,14 @@ class Request(Struct, frozen=True):
     extra: Json = field(default_factory=dict)
     wire: str = ""
 
+    @property
+    def wants_one_call(self) -> bool:
+        """Must the provider be told to call one tool at a time? A named tool is called exactly once as it is:
+        https://platform.openai.com/docs/guides/function-calling
+        """
+        named = self.tool_choice is not None and self.tool_choice.mode == "named"
+        return self.parallel_tool_calls is False and not named
+
 
 # --- usage ------------------------------------------------------------------------------------------------
 
@@ -187,6 +199,8 @@ class Usage(Struct, frozen=True):
     `input` contains cache reads and writes and every input modality; `output` contains reasoning. Flat meters
     (`web_searches`, `search_units`...) are counts. `ledger.meters` subtracts the totals into disjoint leaves.
     `flags` name what was odd about the provider's numbers. `raw` is the provider's own object, kept as it came.
+    `variant` is what was made, in the word that rates have for it ("hd-1024x1792", a search context's "high").
+    `counted` is what the gateway counted itself, by meter: it stands in for totals on a sheet that prices it instead.
     """
 
     totals: dict[str, int | Decimal] = field(default_factory=dict)
@@ -196,7 +210,9 @@ class Usage(Struct, frozen=True):
     service_tier: str = ""
     speed: str = ""
     region: str = ""
+    variant: str = ""
     stated_cost_usd: Decimal | None = None
+    counted: dict[str, int | Decimal] | None = None
 
 
 NO_USAGE = Usage()
@@ -214,6 +230,8 @@ class Choice(Struct, frozen=True):
     stop_sequence: str = ""
     index: int = 0
     logprobs: Json | None = None
+    # What the provider says of this choice beyond the above, for its own wire: no other has a place for it.
+    extra: Json = field(default_factory=dict)
 
 
 class Answer(Struct, frozen=True):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from providers.wire.base import Operation
 from providers.wire.openai_chat import Dialect
 from providers.wire.openai_embeddings import EmbedDialect
 from providers.wire.openai_embeddings.dialect import VOYAGE as VOYAGE_EMBEDDINGS
@@ -18,10 +19,11 @@ from providers.wire.openai_embeddings.dialect import VOYAGE as VOYAGE_EMBEDDINGS
 class Vendor(Struct, frozen=True, kw_only=True):
     """What differs from a server that speaks OpenAI's chat wire at /chat/completions with a bearer token.
 
-    Where `base_url` is empty the row must have one. `embeddings`, `rerank`: their paths, empty where there is none;
-    `voyage_rerank`: in Voyage's words. `models`: the path of the list of models; where it is empty there is none, and
-    any answer of the server is a sign of health. `responses`: has it OpenAI's responses, too. `is_local`: usually plain
-    HTTP on a private address.
+    Where `base_url` is empty the row must have one. `completions`, `embeddings`, `rerank`: their paths, empty where
+    there is none; `voyage_rerank`: in Voyage's words. `models`: the path of the list of models; where it is empty there
+    is none, and any answer of the server is a sign of health. `responses`: has it OpenAI's responses, too. `media`:
+    what it has of OpenAI's images, transcriptions and speech, at OpenAI's paths; `json_edits`: its edits of images take
+    no forms. `is_local`: usually plain HTTP on a private address.
     """
 
     name: str
@@ -29,10 +31,13 @@ class Vendor(Struct, frozen=True, kw_only=True):
     dialect: Dialect = Dialect(cap_field="max_tokens", developer_role=False)
     embed_dialect: EmbedDialect = EmbedDialect()
     chat: str = "/chat/completions"
+    completions: str = ""
     embeddings: str = ""
     rerank: str = ""
     voyage_rerank: bool = False
     responses: bool = False
+    media: tuple[Operation, ...] = ()
+    json_edits: bool = False
     models: str = "/models"
     is_local: bool = False
     tools: bool = True
@@ -45,7 +50,12 @@ class Vendor(Struct, frozen=True, kw_only=True):
 
 # What no preset says: the server that stands behind `openai_compatible`.
 PLAIN = Vendor(
-    name="openai_compatible", dialect=Dialect(cap_field="max_tokens"), embeddings="/embeddings", rerank="/rerank"
+    name="openai_compatible",
+    dialect=Dialect(cap_field="max_tokens"),
+    completions="/completions",
+    embeddings="/embeddings",
+    rerank="/rerank",
+    media=("images", "image_edits", "transcriptions", "translations", "speech"),
 )
 
 _ENGINE = Dialect(cap_field="max_tokens", developer_role=False, top_k=True)
@@ -54,15 +64,30 @@ _ALL = (
     Vendor(
         name="cerebras",
         base_url="https://api.cerebras.ai/v1",
+        completions="/completions",
         dialect=Dialect(developer_role=False, reasoning_field="reasoning"),
         vision=False,
     ),
     Vendor(name="crusoe", base_url="https://managed-inference-api-proxy.crusoecloud.com/v1"),
-    Vendor(name="deepinfra", base_url="https://api.deepinfra.com/v1/openai", dialect=_ENGINE, embeddings="/embeddings"),
-    Vendor(name="deepseek", base_url="https://api.deepseek.com", responses=True, vision=False),
+    Vendor(
+        name="deepinfra",
+        base_url="https://api.deepinfra.com/v1/openai",
+        completions="/completions",
+        dialect=_ENGINE,
+        embeddings="/embeddings",
+        media=("images", "image_edits", "transcriptions", "translations", "speech"),
+    ),
+    Vendor(
+        name="deepseek",
+        base_url="https://api.deepseek.com",
+        completions="/beta/completions",
+        responses=True,
+        vision=False,
+    ),
     Vendor(
         name="fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
+        completions="/completions",
         dialect=_ENGINE,
         embeddings="/embeddings",
         rerank="/rerank",
@@ -71,11 +96,13 @@ _ALL = (
         name="groq",
         base_url="https://api.groq.com/openai/v1",
         dialect=Dialect(developer_role=False, reasoning_field="reasoning"),
+        media=("transcriptions", "translations", "speech"),
     ),
     Vendor(name="huggingface", base_url="https://router.huggingface.co/v1"),
     Vendor(
         name="llamacpp",
         base_url="http://127.0.0.1:8080/v1",
+        completions="/completions",
         dialect=_ENGINE,
         embeddings="/embeddings",
         rerank="/rerank",
@@ -85,6 +112,7 @@ _ALL = (
     Vendor(
         name="lmstudio",
         base_url="http://127.0.0.1:1234/v1",
+        completions="/completions",
         dialect=_ENGINE,
         embeddings="/embeddings",
         is_local=True,
@@ -94,6 +122,7 @@ _ALL = (
     Vendor(
         name="ollama",
         base_url="http://127.0.0.1:11434/v1",
+        completions="/completions",
         dialect=Dialect(cap_field="max_tokens", developer_role=False, reasoning_field="reasoning"),
         embeddings="/embeddings",
         is_local=True,
@@ -101,6 +130,7 @@ _ALL = (
     Vendor(
         name="openrouter",
         base_url="https://openrouter.ai/api/v1",
+        completions="/completions",
         dialect=Dialect(
             cap_field="max_tokens",
             top_k=True,
@@ -111,6 +141,7 @@ _ALL = (
         embeddings="/embeddings",
         rerank="/rerank",
         responses=True,
+        media=("transcriptions", "speech"),
         documents=True,
         audio=True,
     ),
@@ -128,16 +159,20 @@ _ALL = (
     Vendor(
         name="together",
         base_url="https://api.together.xyz/v1",
+        completions="/completions",
         dialect=Dialect(cap_field="max_tokens", developer_role=False, top_k=True, reasoning_field="reasoning"),
         embeddings="/embeddings",
         rerank="/rerank",
+        media=("images", "transcriptions", "translations", "speech"),
     ),
     Vendor(
         name="vllm",
         base_url="http://127.0.0.1:8000/v1",
+        completions="/completions",
         dialect=Dialect(developer_role=False, top_k=True),
         embeddings="/embeddings",
         rerank="/rerank",
+        media=("transcriptions", "translations"),
         audio=True,
         is_local=True,
     ),
@@ -155,11 +190,21 @@ _ALL = (
         reasoning=False,
         structured_output=False,
     ),
-    Vendor(name="xai", base_url="https://api.x.ai/v1", dialect=Dialect(), embeddings="/embeddings", responses=True),
+    Vendor(
+        name="xai",
+        base_url="https://api.x.ai/v1",
+        completions="/completions",
+        dialect=Dialect(),
+        embeddings="/embeddings",
+        responses=True,
+        media=("images", "image_edits"),
+        json_edits=True,
+    ),
     Vendor(
         name="zai",
         base_url="https://api.z.ai/api/paas/v4",
         embeddings="/embeddings",
+        media=("images",),
     ),
 )
 VENDORS: Mapping[str, Vendor] = {vendor.name: vendor for vendor in _ALL}

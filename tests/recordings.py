@@ -56,9 +56,9 @@ def cases(found: list[Exchange]) -> list[Any]:
 
 def answer_bytes(exchange: Exchange) -> bytes:
     """The answer's body as it came over the wire."""
-    if exchange.get("response_body_b64"):
-        return base64.b64decode(exchange["response_body_b64"])
-    body = exchange["response_body"]
+    body, encoded = exchange["response_body"], exchange.get("response_body_b64")
+    if encoded:
+        return base64.b64decode(encoded if isinstance(encoded, str) else body)
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 

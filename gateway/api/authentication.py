@@ -91,10 +91,11 @@ def client_address(meta: Mapping[str, Any]) -> str:
 
 
 def key_text(meta: Mapping[str, Any]) -> str | None:
-    """The key in `Authorization: Bearer ...` or `x-api-key`; '' for another Authorization; None for neither header."""
+    """The key in `Authorization: Bearer ...`, `x-api-key` or `x-goog-api-key`; '' for another Authorization; None for
+    none of these headers."""
     authorization = meta.get("HTTP_AUTHORIZATION")
     if authorization is None:
-        header: str | None = meta.get("HTTP_X_API_KEY")
+        header: str | None = meta.get("HTTP_X_API_KEY", meta.get("HTTP_X_GOOG_API_KEY"))
         return header.strip() if header is not None else None
     scheme, _, text = str(authorization).partition(" ")
     return text.strip() if scheme.lower() == "bearer" else ""

@@ -26,6 +26,7 @@ from gateway.keyring import Principal
 from gateway.relay import Streamed, relay
 from gateway.runtime import Runtime, runtime
 from gateway.watcher import client_socket
+from ledger import faults
 from ledger.ids import new_request_id
 from providers.errors import InvalidRequest, ProviderError
 from providers.wire.base import Wire
@@ -68,19 +69,23 @@ class SurfaceView(APIView):
     def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
         return self.refusal(exc, request_id=getattr(self, "request_id", None))
 
+    def read(self, meta: dict[str, Any]) -> bytes:
+        """The request's body. Raises ApiError."""
+        return parsing.read_body(meta)
+
     @extend_schema(exclude=True)
     def post(self, request: Request) -> HttpResponseBase:
         meta = request._request.META
         self.request_id = new_request_id()
         current = runtime()
         principal = authenticate(current, meta)
-        body = parsing.read_body(meta)
+        body = self.read(meta)
         caller = Caller(
             principal=principal,
             client_request_id=parsing.client_request_id(meta.get("HTTP_X_REQUEST_ID", "")),
             tags=parsing.tags(meta["HTTP_X_TOLLBOOK_TAGS"]) if "HTTP_X_TOLLBOOK_TAGS" in meta else {},
             timeout_s=parsing.timeout_s(meta.get("HTTP_X_TOLLBOOK_TIMEOUT_S", "")),
-            cache=cache.mode(meta.get("HTTP_X_TOLLBOOK_CACHE")),
+            cache=cache.mode(meta.get("HTTP_X_TOLLBOOK_CACHE"), principal=principal),
             idempotency=idempotency.read(meta.get("HTTP_IDEMPOTENCY_KEY"), surface=self.surface, body=body),
             client=client_socket(meta),
         )
@@ -88,10 +93,12 @@ class SurfaceView(APIView):
             runtime=current, wire=self.wire, surface=self.surface, body=body, caller=caller, request_id=self.request_id
         )
         if isinstance(answer, Streamed):
-            return StreamingHttpResponse(
-                answer.chunks, content_type="text/event-stream", headers={**answer.headers, **STREAM_HEADERS}
-            )
-        return _response(answer.body, content_type=self.wire.content_type, headers=answer.headers)
+            # A copy: the stream's own, which an idempotency key keeps, stay whole.
+            headers = {**answer.headers, **STREAM_HEADERS}
+            kind = headers.pop("Content-Type", "text/event-stream")
+            return StreamingHttpResponse(answer.chunks, content_type=kind, headers=headers)
+        kind = answer.headers.pop("Content-Type", self.wire.content_type)
+        return _response(answer.body, content_type=kind, headers=answer.headers, kind=_Answer)
 
     # --- errors -------------------------------------------------------------------------------------------
 
@@ -123,10 +130,21 @@ class SurfaceView(APIView):
         return self.refusal(error, request_id=None)
 
 
-def _response(body: bytes, *, content_type: str, headers: dict[str, str], status: int = 200) -> HttpResponse:
+class _Answer(HttpResponse):
+    """What a provider answered. The server closes it once it is sent."""
+
+    def close(self) -> None:
+        super().close()
+        faults.point("answered")
+
+
+def _response(
+    body: bytes, *, content_type: str, headers: dict[str, str], status: int = 200,
+    kind: type[HttpResponse] = HttpResponse,
+) -> HttpResponse:
     """A whole answer. Its length is told here: no middleware does it for /v1/."""
     headers["Content-Length"] = str(len(body))
-    return HttpResponse(body, status=status, content_type=content_type, headers=headers)
+    return kind(body, status=status, content_type=content_type, headers=headers)
 
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

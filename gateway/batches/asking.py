@@ -18,13 +18,14 @@ from gateway.keyring import Principal
 from gateway.relay import Whole, relay
 from gateway.runtime import Runtime
 from ledger.ids import new_request_id
-from providers.wire import anthropic_messages, openai_chat, openai_embeddings, openai_responses
+from providers.wire import anthropic_messages, openai_chat, openai_completions, openai_embeddings, openai_responses
 from providers.wire.base import Wire
 
 # What a batch may ask for: path -> surface and wire.
 ENDPOINTS: Mapping[str, tuple[str, Wire]] = {
     "/v1/chat/completions": ("chat", openai_chat.WIRE),
     "/v1/responses": ("responses", openai_responses.WIRE),
+    "/v1/completions": ("completions", openai_completions.WIRE),
     "/v1/embeddings": ("embeddings", openai_embeddings.WIRE),
     "/v1/messages": ("messages", anthropic_messages.WIRE),
 }

@@ -22,6 +22,7 @@ from providers.adapters.base import (
 )
 from providers.http import Deadlines
 from providers.wire import anthropic_messages
+from providers.wire.base import Wire
 
 # Above what anyone has, so that a server whose pages never end does not keep us for ever.
 _MAX_PAGES = 50
@@ -32,9 +33,10 @@ class Anthropic(HttpAdapter):
     one-token message to that model, which costs money; when not, it lists the models, which does not."""
 
     wire = anthropic_messages.WIRE
-    capabilities = Capabilities(documents=True)
+    wires: Mapping[Operation, Wire] = {"count_tokens": anthropic_messages.COUNT}
+    capabilities = Capabilities(documents=True, count_tokens=True)
     base_url = "https://api.anthropic.com/v1"
-    paths: ClassVar[Mapping[Operation, str]] = {"chat": "/messages"}
+    paths: ClassVar[Mapping[Operation, str]] = {"chat": "/messages", "count_tokens": "/messages/count_tokens"}
     models_query = "?limit=1000"
 
     def headers(self, config: ProviderConfig) -> dict[str, str]:

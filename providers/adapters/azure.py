@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from providers.adapters import media
 from providers.adapters.base import (
     HEALTH_TIMEOUT_S,
     Capabilities,
@@ -19,6 +20,7 @@ from providers.adapters.responses import responses_wire
 from providers.credentials import CredentialUnusable
 from providers.errors import InvalidRequest, ModelNotFound
 from providers.http import Deadlines
+from providers.wire import openai_completions
 from providers.wire.openai_chat import Dialect, OpenAIChat
 from providers.wire.openai_chat.dialect import OPENAI
 
@@ -28,7 +30,12 @@ _ENDPOINTS: dict[str, tuple[str, str, Dialect]] = {
     "v1": ("/openai/v1", "", OPENAI),
     "models": ("/models", "2024-05-01-preview", msgspec.structs.replace(OPENAI, cap_field="max_tokens")),
 }
-_OPERATIONS: dict[Operation, str] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+_OPERATIONS: dict[Operation, str] = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "embeddings": "/embeddings",
+    **media.PATHS,
+}
 
 
 class Azure(HttpAdapter):
@@ -50,6 +57,11 @@ class Azure(HttpAdapter):
         version = text_setting(config, "api_version", version)
         self._query = f"?api-version={quote(version, safe='')}" if version else ""
         self._by_deployment = endpoint == "deployments"
+        if endpoint != "models":
+            self.wires = {**self.wires, "completions": openai_completions.WIRE, **media.media_wires()}
+            self.capabilities = msgspec.structs.replace(
+                self.capabilities, completions=True, images=True, transcriptions=True, speech=True
+            )
         if endpoint == "v1":
             self.wires = {**self.wires, "responses": responses_wire(config)}
             self.capabilities = msgspec.structs.replace(self.capabilities, responses=True)

@@ -18,11 +18,16 @@ from providers.http import Client, Deadlines, Exchange, HttpExchange
 from providers.line import Line
 from providers.scrub import scrub
 from providers.unified import Answer, Event, Request
-from providers.wire import openai_embeddings, openai_responses
+from providers.wire import forms, openai_embeddings, openai_responses
 from providers.wire.base import Operation as Operation
 from providers.wire.base import Wire, json_object, stream_decoder
+from providers.wire.media import MEDIA
 
 HEALTH_TIMEOUT_S = 10.0
+# What an operation is called in a sentence, where its name is none.
+_NOUNS: dict[Operation, str] = {"count_tokens": "way to count tokens", "image_edits": "edits of images"}
+# The capability that an operation is a part of, where it has none of its own.
+PART_OF: dict[Operation, str] = {"image_edits": "images", "translations": "transcriptions"}
 
 
 class Capabilities(Struct, frozen=True):
@@ -38,6 +43,11 @@ class Capabilities(Struct, frozen=True):
     embeddings: bool = False
     rerank: bool = False
     responses: bool = False
+    completions: bool = False
+    count_tokens: bool = False
+    images: bool = False
+    transcriptions: bool = False
+    speech: bool = False
     max_context_tokens: int | None = None
     max_output_tokens: int | None = None
 
@@ -152,9 +162,9 @@ class Conversation:
         if operation == "chat":
             return self.wire
         wire = self.wires.get(operation)
-        if wire is None or not getattr(self.capabilities, operation):
+        if wire is None or not getattr(self.capabilities, PART_OF.get(operation, operation)):
             raise Unsupported(
-                f"The provider {self.name!r} has no {operation}: use a model of another one.",
+                f"The provider {self.name!r} has no {_NOUNS.get(operation, operation)}: use a model of another one.",
                 param="model",
                 provider=self.name,
             )
@@ -255,11 +265,16 @@ class HttpAdapter(Conversation):
             path=path,
             body=body,
             deadlines=deadlines or self.config.deadlines(stream=stream),
-            headers={**self._idempotency(idempotency_key), **self.request_headers(method="POST", path=path, body=body)},
+            headers={
+                **self._idempotency(idempotency_key),
+                **self.request_headers(method="POST", path=path, body=body),
+                **({"Content-Type": forms.content_type(body)} if operation in MEDIA and forms.is_form(body) else {}),
+            },
             stream=stream,
             line=line,
         )
-        return self._checked(exchange, stream=stream)
+        # Servers that cannot stream a medium answer in one piece, and bill for it.
+        return self._checked(exchange, stream=stream and operation not in MEDIA)
 
     def health_check(self, *, timeout_s: float = HEALTH_TIMEOUT_S) -> Health:
         """Ask for the list of models, which costs nothing."""

@@ -1,4 +1,4 @@
-"""AWS Bedrock, by its Converse API. https://docs.aws.amazon.com/bedrock/latest/APIReference/"""
+"""AWS Bedrock, by its Converse API or in a model's own words. https://docs.aws.amazon.com/bedrock/latest/APIReference/"""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ from providers.http import Client, Deadlines
 from providers.scrub import MASK
 from providers.wire import bedrock_converse, titan_embed
 from providers.wire.base import Wire
+from providers.wire.bedrock_invoke import AnthropicOnBedrock
 
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
+# Of each API: the action for a whole answer, and for a stream.
+_CONVERSE, _INVOKE = ("converse", "converse-stream"), ("invoke", "invoke-with-response-stream")
+_APIS = {"converse": _CONVERSE, "invoke": _INVOKE}
 _MODELS, _PROFILES = "/foundation-models", "/inference-profiles"
 # Above what anyone has, so that a server whose pages never end does not keep us for ever.
 _MAX_PAGES = 50
@@ -34,14 +38,16 @@ _MAX_PAGES = 50
 class Bedrock(HttpAdapter):
     """The credential is an API key for Bedrock; or an access key, as ID:SECRET, ID:SECRET:TOKEN or JSON; or nothing,
     for what AWS's own chain finds. Settings: `region` (required unless the base URL names it); `profile`, of that
-    chain; `control_url`, where the models are listed if that is not the region's usual address.
+    chain; `control_url`, where the models are listed if that is not the region's usual address; `api`: "converse" (the
+    usual), or "invoke" for a row of Anthropic's models alone, whose messages then pass through as they are; `beta`, the
+    anthropic-beta features to turn on there, with commas between them.
 
     A model's upstream name is a model id, an inference profile or an ARN. Embeddings are those of Amazon Titan.
     """
 
-    wire = bedrock_converse.WIRE
-    wires: Mapping[Operation, Wire] = {"embeddings": titan_embed.WIRE}
-    capabilities = Capabilities(documents=True, audio=True, embeddings=True)
+    wire: Wire = bedrock_converse.WIRE
+    wires: Mapping[Operation, Wire] = {"embeddings": titan_embed.WIRE, "count_tokens": bedrock_converse.COUNT}
+    capabilities = Capabilities(documents=True, audio=True, embeddings=True, count_tokens=True)
 
     def __init__(self, config: ProviderConfig) -> None:
         region = _region(config)
@@ -49,6 +55,9 @@ class Bedrock(HttpAdapter):
         self._authorise = authoriser(
             config.credential, provider=config.name, region=region, profile=text_setting(config, "profile")
         )
+        self._actions = _actions(config)
+        if self._actions is _INVOKE:
+            self.wire = AnthropicOnBedrock(betas=_betas(config))
         super().__init__(config)
         self._control_url = _control_url(config, region)
 
@@ -73,7 +82,7 @@ class Bedrock(HttpAdapter):
 
     def path(self, *, operation: Operation, model: str, stream: bool) -> str | None:
         """The model stands in the path, and so does whether its answer streams."""
-        action = {"chat": "converse-stream" if stream else "converse", "embeddings": "invoke"}.get(operation)
+        action = {"chat": self._actions[stream], "embeddings": "invoke", "count_tokens": "count-tokens"}.get(operation)
         return f"/model/{quote(model, safe='')}/{action}" if action else None
 
     def list_models(self) -> tuple[str, ...]:
@@ -135,6 +144,17 @@ def _region(config: ProviderConfig) -> str:
     host = config.base_url.partition("//")[2].partition("/")[0]
     found = _REGION.search(host) if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else None
     return found[0] if found else ""
+
+
+def _actions(config: ProviderConfig) -> tuple[str, str]:
+    api = text_setting(config, "api", "converse")
+    if api not in _APIS:
+        raise CredentialUnusable(f"The setting 'api' of provider {config.name!r} must be one of {', '.join(_APIS)}.")
+    return _APIS[api]
+
+
+def _betas(config: ProviderConfig) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text_setting(config, "beta").split(",") if name.strip())
 
 
 def _control_url(config: ProviderConfig, region: str) -> str:

@@ -18,7 +18,7 @@ class Cohere(HttpAdapter):
     """The base URL is the host alone, as in Cohere's own clients: versions of the API stand in the paths."""
 
     wire = cohere.WIRE
-    wires: Mapping[Operation, Wire] = {"embeddings": cohere_embed.WIRE, "rerank": cohere_rerank.WIRE}
+    wires: Mapping[Operation, Wire] = {"embeddings": cohere_embed.WIRE, "rerank": cohere_rerank.V2}
     capabilities = Capabilities(documents=True, embeddings=True, rerank=True)
     base_url = "https://api.cohere.com"
     paths: ClassVar[Mapping[Operation, str]] = {

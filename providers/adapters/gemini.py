@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from providers.adapters.base import ProviderConfig, required_credential
 from providers.adapters.google import Google
-from providers.wire import gemini_embed
+from providers.wire import gemini, gemini_embed
 from providers.wire.base import Operation, Wire
 
 
 class Gemini(Google):
     """No settings of its own."""
 
-    wires: Mapping[Operation, Wire] = {"embeddings": gemini_embed.BATCH}
-    methods: ClassVar[Mapping[Operation, str]] = {"chat": "generateContent", "embeddings": "batchEmbedContents"}
+    wires: Mapping[Operation, Wire] = {"embeddings": gemini_embed.BATCH, "count_tokens": gemini.COUNT}
+    methods: ClassVar[Mapping[Operation, str]] = {**Google.methods, "embeddings": "batchEmbedContents"}
     base_url = "https://generativelanguage.googleapis.com/v1beta"
 
     def headers(self, config: ProviderConfig) -> dict[str, str]:

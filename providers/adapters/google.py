@@ -20,8 +20,8 @@ class Google(HttpAdapter):
     holds the models. Both are a vendor's own; so is `model_path`."""
 
     wire = gemini.WIRE
-    capabilities = Capabilities(documents=True, audio=True, embeddings=True)
-    methods: ClassVar[Mapping[Operation, str]] = {"chat": "generateContent"}
+    capabilities = Capabilities(documents=True, audio=True, embeddings=True, count_tokens=True)
+    methods: ClassVar[Mapping[Operation, str]] = {"chat": "generateContent", "count_tokens": "countTokens"}
     listed: ClassVar[str] = "models"
 
     def model_path(self, model: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from providers.adapters.base import Capabilities, HttpAdapter, Operation, ProviderConfig, bearer
+from providers.adapters.media import media_wires
 from providers.wire.base import Wire
 from providers.wire.openai_chat import Dialect, OpenAIChat
 from providers.wire.openai_embeddings import OpenAIEmbeddings
@@ -28,10 +29,16 @@ DIALECT = Dialect(
 
 class Mistral(HttpAdapter):
     wire = OpenAIChat(dialect=DIALECT)
-    wires: Mapping[Operation, Wire] = {"embeddings": OpenAIEmbeddings(dialect=MISTRAL_EMBEDDINGS)}
-    capabilities = Capabilities(documents=True, audio=True, embeddings=True)
+    wires: Mapping[Operation, Wire] = {
+        "embeddings": OpenAIEmbeddings(dialect=MISTRAL_EMBEDDINGS), **media_wires(("transcriptions",))
+    }  # fmt: skip
+    capabilities = Capabilities(documents=True, audio=True, embeddings=True, transcriptions=True)
     base_url = "https://api.mistral.ai/v1"
-    paths: ClassVar[Mapping[Operation, str]] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+    paths: ClassVar[Mapping[Operation, str]] = {
+        "chat": "/chat/completions",
+        "embeddings": "/embeddings",
+        "transcriptions": "/audio/transcriptions",
+    }
 
     def headers(self, config: ProviderConfig) -> dict[str, str]:
         return bearer(config)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from providers.adapters import media
 from providers.adapters.base import (
     HEALTH_TIMEOUT_S,
     Capabilities,
@@ -25,6 +26,7 @@ from providers.errors import InvalidRequest, ModelNotFound
 from providers.vendors import PLAIN, Vendor
 from providers.wire import cohere_rerank
 from providers.wire.openai_chat import Dialect, OpenAIChat
+from providers.wire.openai_completions import OpenAICompletions
 from providers.wire.openai_embeddings import EmbedDialect, OpenAIEmbeddings
 
 D = TypeVar("D", Dialect, EmbedDialect)
@@ -37,7 +39,8 @@ class OpenAICompatible(HttpAdapter):
     `embed_dialect`: fields of EmbedDialect, such as {"dimensions_field": "output_dimension"};
     `auth_header`: the header that carries the credential as it is, where it is not `Authorization: Bearer`;
     `headers`: more headers, {"HTTP-Referer": "https://..."}; `idempotency_header`: its name, where one is known;
-    `chat_path`, `embeddings_path`, `rerank_path`, `models_path`: where they differ from the vendor's;
+    `chat_path`, `completions_path`, `embeddings_path`, `rerank_path`, `models_path`, `images_path`, `image_edits_path`,
+    `transcriptions_path`, `translations_path`, `speech_path`: where they differ from the vendor's; empty for none;
     `responses`: true where the server has OpenAI's responses too, at `responses_path`; `meter_tool_calls` (see
     `responses_wire`).
     """
@@ -49,12 +52,14 @@ class OpenAICompatible(HttpAdapter):
         self.wires = {
             **type(self).wires,
             "responses": responses_wire(config),
+            "completions": OpenAICompletions(dialect=self.wire.dialect, usual_cap=None),
             "embeddings": embeddings,
             "rerank": cohere_rerank.VOYAGE if vendor.voyage_rerank else cohere_rerank.WIRE,
         }
         super().__init__(_with_usual_address(config, vendor))
         # These servers have their own paths and capabilities, object by object.
         self.paths = _paths(config, vendor)  # type: ignore[misc]
+        self.wires = {**self.wires, **media.media_wires(self.paths, json_edits=vendor.json_edits)}
         self.capabilities = _capabilities(vendor, self.paths)
         self.models_path = text_setting(config, "models_path", vendor.models)  # type: ignore[misc]
         self.idempotency_header = text_setting(config, "idempotency_header")  # type: ignore[misc]
@@ -103,7 +108,13 @@ def _with_usual_address(config: ProviderConfig, vendor: Vendor) -> ProviderConfi
 
 def _paths(config: ProviderConfig, vendor: Vendor) -> dict[Operation, str]:
     """The operations that the server has, each with its path."""
-    known: dict[Operation, str] = {"chat": vendor.chat, "embeddings": vendor.embeddings, "rerank": vendor.rerank}
+    known: dict[Operation, str] = {
+        "chat": vendor.chat,
+        "completions": vendor.completions,
+        "embeddings": vendor.embeddings,
+        "rerank": vendor.rerank,
+        **{operation: path if operation in vendor.media else "" for operation, path in media.PATHS.items()},
+    }
     if flag_setting(config, "responses", vendor.responses):
         known["responses"] = "/responses"
     stated = {operation: text_setting(config, f"{operation}_path", path) for operation, path in known.items()}
@@ -121,6 +132,10 @@ def _capabilities(vendor: Vendor, paths: Mapping[Operation, str]) -> Capabilitie
         embeddings="embeddings" in paths,
         rerank="rerank" in paths,
         responses="responses" in paths,
+        completions="completions" in paths,
+        images="images" in paths or "image_edits" in paths,
+        transcriptions="transcriptions" in paths or "translations" in paths,
+        speech="speech" in paths,
     )
 
 

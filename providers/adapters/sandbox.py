@@ -2,7 +2,8 @@
 
 Models: `sandbox-echo` says what the last user message said; `sandbox-slow` does so after `settings["delay_s"]`
 seconds (1 unless set); `sandbox-error` fails with 500 and `sandbox-error-NNN` with that status (429 asks to wait 1 s);
-`sandbox-embed` makes embeddings. A forced tool is called with the smallest arguments its schema accepts, and a JSON
+`sandbox-embed` makes embeddings; `sandbox-image`, `sandbox-transcribe` and `sandbox-speech` make media (see
+`providers.adapters.sandbox_media`). A forced tool is called with the smallest arguments its schema accepts, and a JSON
 output format gets the smallest value of its schema.
 
 Usage: one token for each 4 bytes of UTF-8 text, rounded up. The prompt's text is that of all messages; the completion's
@@ -22,6 +23,7 @@ import msgspec
 from requests.structures import CaseInsensitiveDict
 
 from providers import retry
+from providers.adapters import sandbox_media
 from providers.adapters.base import (
     HEALTH_TIMEOUT_S,
     Capabilities,
@@ -32,17 +34,28 @@ from providers.adapters.base import (
     decoded_object,
     timed_health,
 )
+from providers.adapters.media import media_wires
 from providers.adapters.schema_sample import sample
 from providers.errors import MalformedAnswer, ProviderError, StreamInterrupted, Timeout
 from providers.http import Deadlines
 from providers.line import Line
 from providers.sse import encode
 from providers.wire import openai_chat
+from providers.wire.base import Wire
+from providers.wire.counting import Counting
+from providers.wire.media import MEDIA
 
-MODELS = ("sandbox-echo", "sandbox-embed", "sandbox-error", "sandbox-slow")
+MODELS = (
+    "sandbox-echo", "sandbox-embed", "sandbox-error", "sandbox-image", "sandbox-slow", "sandbox-speech",
+    "sandbox-transcribe",
+)  # fmt: skip
 BYTES_PER_TOKEN = 4
 _ERROR_MODEL = re.compile(r"sandbox-error(?:-([45]\d\d))?")
 _WORD = re.compile(r"\S+\s*|\s+")
+# A chat's request, counted as its answer counts it.
+COUNT = Counting(
+    name="sandbox_count", chat=openai_chat.WIRE, read=frozenset({"model", "messages"}), field="input_tokens"
+)
 
 
 class SandboxExchange:
@@ -76,7 +89,10 @@ class SandboxExchange:
 
 class Sandbox(Conversation):
     wire = openai_chat.WIRE
-    capabilities = Capabilities(documents=True, audio=True, embeddings=True)
+    wires: Mapping[Operation, Wire] = {**Conversation.wires, "count_tokens": COUNT, **media_wires()}
+    capabilities = Capabilities(
+        documents=True, audio=True, embeddings=True, count_tokens=True, images=True, transcriptions=True, speech=True
+    )
 
     def __init__(self, config: ProviderConfig, *, wait: Callable[[float], object] | None = None) -> None:
         self.config = config
@@ -94,13 +110,19 @@ class Sandbox(Conversation):
         operation: Operation = "chat",
         line: Line | None = None,
     ) -> SandboxExchange:
-        request = self._request(body)
+        request = {} if operation in MEDIA else self._request(body)
         self._fail_as_named(model)
         if model == "sandbox-slow":
             self._delay(deadlines or self.config.deadlines(stream=stream))
         request_id = f"sandbox-{sha256(body).hexdigest()[:24]}"
+        if operation in MEDIA:
+            medium = sandbox_media.answered(operation, body)
+            return SandboxExchange(pieces=medium.pieces, content_type=medium.content_type, request_id=request_id)
         if operation == "embeddings":
             answer = msgspec.json.encode(_embeddings(request, model=model))
+            return SandboxExchange(pieces=[answer], content_type="application/json", request_id=request_id)
+        if operation == "count_tokens":
+            answer = msgspec.json.encode({"input_tokens": _prompt_tokens(request)})
             return SandboxExchange(pieces=[answer], content_type="application/json", request_id=request_id)
         completion = _completion(request, model=model, request_id=request_id)
         if not stream:
@@ -160,8 +182,11 @@ def tokens(text: str) -> int:
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
+def _prompt_tokens(request: dict[str, Any]) -> int:
+    return tokens("".join(_text(message) for message in _objects(request.get("messages"))))
+
+
 def _completion(request: dict[str, Any], *, model: str, request_id: str) -> dict[str, Any]:
-    prompt = [_text(message) for message in _objects(request.get("messages"))]
     message, finish_reason = _message(request)
     calls = message.get("tool_calls", ())
     said = message["content"] or "".join(call["function"]["arguments"] for call in calls)
@@ -170,7 +195,7 @@ def _completion(request: dict[str, Any], *, model: str, request_id: str) -> dict
         {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}
         for index in range(max(1, count or 1))
     ]
-    prompt_tokens, completion_tokens = tokens("".join(prompt)), tokens(said) * len(choices)
+    prompt_tokens, completion_tokens = _prompt_tokens(request), tokens(said) * len(choices)
     usage = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

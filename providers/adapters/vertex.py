@@ -10,7 +10,7 @@ from providers.adapters.service_account import Tokens, read_account
 from providers.credentials import CredentialUnusable
 from providers.errors import InvalidCredential, ProviderError
 from providers.http import Client, HttpExchange
-from providers.wire import gemini_embed
+from providers.wire import gemini, gemini_embed
 from providers.wire.base import Wire
 
 # Regions that are not part of a host's name: https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations
@@ -39,7 +39,7 @@ class Vertex(Google):
         method = text_setting(config, "embeddings", "predict")
         if method not in _EMBEDDINGS:
             raise CredentialUnusable(f"The setting 'embeddings' of provider {config.name!r} is no method: {method!r}.")
-        self.wires = {"embeddings": _EMBEDDINGS[method]}
+        self.wires = {"embeddings": _EMBEDDINGS[method], "count_tokens": gemini.VERTEX_COUNT}
         self.methods = {**self.methods, "embeddings": method}  # type: ignore[misc]  # each provider row has its own
         host = _HOSTS.get(self._region) or f"{quote(self._region, safe='')}-aiplatform.googleapis.com"
         self.base_url = f"https://{host}/v1beta1"  # type: ignore[misc]  # each region has its own

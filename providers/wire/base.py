@@ -18,11 +18,15 @@ from providers import sse
 from providers.errors import ProviderError
 from providers.sse import ServerEvent
 from providers.unified import Answer, Event, Request, Usage
+from providers.wire.forms import Form
 
-Verdict = Literal["forward", "drop", "last"]
+Verdict = Literal["forward", "drop", "hold", "last"]
 # What can be asked of a provider: an adapter has a wire for each that it offers (`Adapter.wire_for`).
 # Of "responses" only where it has an endpoint for them; else it is asked for a chat (`Adapter.operation_for`).
-Operation = Literal["chat", "responses", "embeddings", "rerank"]
+Operation = Literal[
+    "chat", "responses", "completions", "embeddings", "rerank", "count_tokens",
+    "images", "image_edits", "transcriptions", "translations", "speech",
+]  # fmt: skip
 
 
 class Admitted(Struct, frozen=True):
@@ -50,13 +54,22 @@ class Admitted(Struct, frozen=True):
     operation: Operation = "chat"
     # The most that may be counted of other meters than tokens, for the bound: {"search_units": 2}.
     fees: dict[str, int] = {}
+    # The body, where it is a form; `fields` has its texts then.
+    form: Form | None = None
+    # Tokens of the input at most, where the wire knows better than a table by bytes.
+    input_bound: int | None = None
+    # The price variant that was asked for, where the request leaves no choice: "hd-1024x1792".
+    variant: str = ""
+    # The answer's stream is the bytes of a file: nothing may be put between them.
+    raw_stream: bool = False
 
 
 class StreamMeter(Protocol):
     """Watches a provider's stream on its way through: `see` each event in order.
 
     "drop": the client did not ask for this event. "last": the event that ends the stream; the caller settles the call
-    before it forwards it. `complete` is True once the provider said the stream is over as meant.
+    before it forwards it. "hold": the answer is whole with it, though more may follow: it goes with what comes next, or
+    with the end. `complete` is True once the provider said the stream is over as meant.
     """
 
     def see(self, event: ServerEvent) -> Verdict: ...
@@ -138,8 +151,16 @@ class AnswersAsAsked(Protocol):
     def encode_answer_as_asked(self, answer: Answer, *, admitted: Admitted) -> bytes: ...
 
 
+@runtime_checkable
+class CountsInHeaders(Protocol):
+    """A provider's wire whose whole answers may tell their counts in headers alone."""
+
+    def usage_of_headers(self, headers: Mapping[str, str]) -> Usage: ...
+
+
 class StreamDecoder(Protocol):
-    """Bytes of a stream -> frames, whatever frames them: `raw` of all, in order, are the bytes that were fed."""
+    """Bytes of a stream -> frames, whatever frames them: `raw` of all, in order, are the bytes that were fed (or, where
+    the client's frames are others, what a client of the wire reads)."""
 
     def feed(self, chunk: bytes) -> list[ServerEvent]: ...
     def end(self) -> list[ServerEvent]: ...

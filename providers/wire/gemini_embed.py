@@ -1,7 +1,7 @@
-"""Google's embeddings. Providers' wires only; clients speak OpenAI's.
+"""Google's embeddings: the provider's side, and as `providers.wire.gemini_embed_client` the client's.
 
 `BATCH`: models/NAME:batchEmbedContents of the Gemini API, one request for each input. `SINGLE`: NAME:embedContent,
-which makes one vector (Vertex has newer models there only). `PREDICT`: NAME:predict of Vertex.
+which makes one vector (Vertex has newer models there only). `PREDICT`: NAME:predict of Vertex, a provider's only.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import msgspec
 from providers.counts import Counts, decode_exact
 from providers.embeddings import EmbedAnswer, EmbedInput, EmbedRequest, Purpose, Vector
 from providers.errors import MalformedAnswer, Unsupported
-from providers.unified import NO_USAGE, Json, Request, TextPart, Usage
+from providers.unified import NO_USAGE, Answer, Json, Request, TextPart, Usage
+from providers.wire import gemini_embed_client as client
+from providers.wire.base import Admitted
+from providers.wire.gemini import errors
+from providers.wire.gemini.counting import resource_name
 from providers.wire.openai_chat.parts import string, unsupported
 from providers.wire.openai_embeddings.answer import vector_of
 from providers.wire.openai_embeddings.request import embed_request, own_extra
 from providers.wire.unstreamed import ProviderSide, answer_object
 
-_TASKS: dict[Purpose, str] = {
-    "query": "RETRIEVAL_QUERY",
-    "document": "RETRIEVAL_DOCUMENT",
-    "classification": "CLASSIFICATION",
-    "clustering": "CLUSTERING",
-    "similarity": "SEMANTIC_SIMILARITY",
-}
+_TASKS: dict[Purpose, str] = {purpose: task for task, purpose in client.PURPOSES.items()}
+# Wires whose clients may say what only Google knows of one request.
+_OWN = frozenset({"gemini_embed", "gemini_batch_embed"})
 _MODALITIES = {"IMAGE": "input_image", "AUDIO": "input_audio", "VIDEO": "input_video"}
 
 
@@ -50,18 +50,45 @@ class _GeminiEmbed(ProviderSide):
                 raise unsupported("tokens instead of text", f"input[{at}]")
         if asked.user and not drop_unsupported:
             raise unsupported("'user'", "user")
-        own_extra(asked, wire=self.name, drop_unsupported=drop_unsupported)
+        if self.name not in _OWN or asked.wire not in _OWN or len(asked.inputs) > 1:
+            own_extra(asked, wire=self.name, drop_unsupported=drop_unsupported)
         return asked
 
 
-class GeminiBatchEmbed(_GeminiEmbed):
+class _SpokenByClients(_GeminiEmbed):
+    """Adds the client's side. `batch`: many requests a call, or the one that is the body itself."""
+
+    batch: bool
+
+    def admit(self, body: bytes) -> Admitted:
+        return client.admit(body, batch=self.batch)
+
+    def decode_request(self, body: bytes) -> EmbedRequest:
+        return client.decode_request(body, batch=self.batch, wire=self.name)
+
+    def encode_answer(self, answer: Answer) -> bytes:
+        return client.encode_answer(answer, batch=self.batch)
+
+    def rewrite(self, admitted: Admitted, *, model: str, max_output_tokens: int | None = None) -> bytes:
+        return client.rewrite(admitted, model=model, batch=self.batch)
+
+    def encode_error(
+        self, *, status: int, code: str, message: str, param: str = "", request_id: str = "", call_id: str = ""
+    ) -> bytes:
+        return errors.encode_error(
+            status=status, code=code, message=message, param=param, request_id=request_id, call_id=call_id
+        )
+
+
+class GeminiBatchEmbed(_SpokenByClients):
     """https://ai.google.dev/api/embeddings#method:-models.batchembedcontents"""
 
     name = "gemini_batch_embed"
+    batch = True
 
     def encode_request(self, request: Request, *, drop_unsupported: bool = False) -> bytes:
         asked = self._asked(request, drop_unsupported)
-        model = asked.model if asked.model.startswith("models/") else f"models/{asked.model}"
+        model = resource_name(asked.model)
         requests = [{"model": model, **_content(asked, item, at)} for at, item in enumerate(asked.inputs)]
         return msgspec.json.encode({"requests": requests})
 
@@ -72,10 +99,11 @@ class GeminiBatchEmbed(_GeminiEmbed):
         return (_values(entry) for entry in entries)
 
 
-class GeminiEmbed(_GeminiEmbed):
+class GeminiEmbed(_SpokenByClients):
     """https://ai.google.dev/api/embeddings#method:-models.embedcontent"""
 
     name = "gemini_embed"
+    batch = False
 
     def encode_request(self, request: Request, *, drop_unsupported: bool = False) -> bytes:
         """Raises Unsupported for more than one input."""
@@ -126,6 +154,8 @@ def _content(asked: EmbedRequest, item: EmbedInput, at: int) -> Json:
         body["taskType"] = _TASKS[asked.purpose]
     if asked.dimensions is not None:
         body["outputDimensionality"] = asked.dimensions
+    if asked.wire in _OWN and len(asked.inputs) == 1:
+        body |= asked.extra
     return body
 
 

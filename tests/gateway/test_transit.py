@@ -7,9 +7,10 @@ import pytest
 from gateway.transit import PassThrough, Piece, Transit, Translation, output_bytes, transit
 from providers import sse
 from providers.errors import StreamInterrupted
-from providers.unified import Answer, Choice, TextPart, ToolCallPart
+from providers.sse import ServerEvent
+from providers.unified import Answer, Choice, TextPart, ToolCallPart, Usage
 from providers.wire import anthropic_messages, openai_chat
-from providers.wire.base import Admitted, Wire
+from providers.wire.base import Admitted, Verdict, Wire
 from tests.live.streams import CHAT_FRAMES, MESSAGES_FRAMES, Frames
 
 CHAT: Wire = openai_chat.WIRE
@@ -77,3 +78,27 @@ def test_everything_a_model_wrote_is_counted_in_bytes() -> None:
     parts = (TextPart(text="\u00e9\u00e9"), ToolCallPart(id="c", name="f", arguments='{"a":1}'))
     answer = Answer(id="a", model="m", choices=(Choice(parts=parts, stop_reason="stop"),) * 2)
     assert output_bytes(answer) == 22
+
+
+class _Scripted:
+    """A meter that says what it was told to say."""
+
+    usage, model, output_bytes = Usage(), "", 0
+
+    def __init__(self, *verdicts: Verdict) -> None:
+        self._verdicts = iter(verdicts)
+        self.complete = True
+
+    def see(self, event: ServerEvent) -> Verdict:
+        return next(self._verdicts)
+
+
+def test_what_is_held_goes_with_what_comes_next_or_with_the_end() -> None:
+    events = [ServerEvent(event="", data=b"", raw=raw) for raw in (b"a", b"b", b"c", b"d")]
+    passing = PassThrough(_Scripted("forward", "hold", "hold", "last"))
+    assert [passing.see(event) for event in events] == [
+        Piece(b"a", False), Piece(b"", False), Piece(b"", False), Piece(b"bcd", True)
+    ]  # fmt: skip
+    ended = PassThrough(_Scripted("hold", "forward", "hold"))
+    assert [ended.see(event).data for event in events[:3]] == [b"", b"ab", b""]
+    assert ended.end() == Piece(b"c", True)

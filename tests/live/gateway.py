@@ -25,7 +25,8 @@ from providers.models import Alias, Model, Provider
 from tests import factories
 from tests.live import books
 from tests.live.database import ROOT
-from tests.upstream import Upstream
+from tests.upstream import Upstream, shapes
+from tests.upstream.server import Handler
 
 CREDENTIAL = "sk-planted-0123456789abcdef"
 # Short, so that a test of a death does not take half a minute.
@@ -266,10 +267,15 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    *, database_url: str, var_dir: Path, workers: int = 1, environment: Mapping[str, str] | None = None
+    *,
+    database_url: str,
+    var_dir: Path,
+    workers: int = 1,
+    environment: Mapping[str, str] | None = None,
+    handler: Handler = shapes.reply_to,
 ) -> Iterator[Gateway]:
-    """A gateway and its provider, both gone at the end, whatever happens."""
-    with Upstream() as upstream:
+    """A gateway and its provider, which answers as `handler` does, both gone at the end, whatever happens."""
+    with Upstream(handler=handler) as upstream:
         gateway = Gateway(
             database_url=database_url, var_dir=var_dir, upstream=upstream, workers=workers, environment=environment
         )

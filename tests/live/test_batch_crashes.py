@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.models import BatchJob
-from ledger.models import Call
+from ledger.models import Call, LimitWindow
 from tests.live import books
 from tests.live.gateway import QUICK, Gateway, running
 from tests.live.workers import arrived, chat_lines, client_of, counts, ended, jsonl, results, submit, working
@@ -56,6 +56,45 @@ def test_kill_9_of_a_worker_asks_no_line_twice(gateway: Gateway) -> None:
         assert error["code"] == "idempotency_indeterminate"
         assert Call.objects.get(pk=error["call_id"]).outcome == "abandoned"
     assert len(books.calls(key_id=account.key.pk)) == 40
+    books.verify()
+
+
+def test_limits_and_the_cap_on_concurrent_calls_hold_across_a_kill(gateway: Gateway) -> None:
+    since = len(gateway.upstream.arrivals)
+    limits = (("requests", "day", "20"), ("concurrency", "total", "3"), ("usd", "day", "1000"))
+    account = gateway.account(upstream_name="fake-slow-250ms", limits=limits)
+    sizes = LimitWindow.objects.filter(limit__key=account.key, limit__metric="concurrency")
+    client = client_of(gateway, account)
+    most = 0
+
+    def look(done: int) -> bool:
+        nonlocal most
+        found = sizes.first()
+        most = max(most, int(found.held) if found else 0)
+        return len(gateway.upstream.arrivals) - since >= done
+
+    batch = submit(client, jsonl(chat_lines(account, 30)))
+    with working(gateway) as first:
+        books.until(lambda: look(8), what="eight lines are asked", timeout_s=25)
+        first.kill()
+    with working(gateway):
+        # Those that died with the worker count as requests, too: nobody knows that they were not answered.
+        books.until(lambda: look(0) and len(books.calls(key_id=account.key.pk)) >= 20, what="20 calls", timeout_s=40)
+        job = BatchJob.objects.filter(pk=batch.id)
+        books.until(lambda: "limit" in job.get().waits_for, what="the rest waits for room", timeout_s=25)
+        assert client.batches.cancel(batch.id).status == "cancelling"
+        stopped = ended(client, batch)
+    assert most == 3
+    found = books.calls(key_id=account.key.pk)
+    assert len(found) == 20
+    assert LimitWindow.objects.get(limit__key=account.key, limit__metric="requests").used == 20
+    assert [window.held for window in LimitWindow.objects.filter(limit__key=account.key)] == [0] * len(limits)
+    # No line reached the provider twice, and none that has its result was asked for again.
+    asked = arrived(gateway, account, since)
+    assert set(asked.values()) == {1}
+    answered, lost = results(client, stopped.output_file_id), results(client, stopped.error_file_id)
+    assert len(answered) == sum(call.outcome == "ok" for call in found)
+    assert not set(answered) & set(lost)
     books.verify()
 
 

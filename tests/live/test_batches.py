@@ -177,7 +177,7 @@ def test_every_line_is_answered_and_in_the_books(gateway: Gateway, worker: Worke
     assert [each.id for each in client.batches.list()] == [batch.id]
 
 
-@pytest.mark.parametrize("endpoint", ["/v1/messages", "/v1/responses", "/v1/embeddings"])
+@pytest.mark.parametrize("endpoint", ["/v1/messages", "/v1/responses", "/v1/completions", "/v1/embeddings"])
 def test_every_endpoint_can_be_asked(gateway: Gateway, worker: Worker, endpoint: str) -> None:
     account = gateway.account()
     client = client_of(gateway, account)
@@ -185,6 +185,7 @@ def test_every_endpoint_can_be_asked(gateway: Gateway, worker: Worker, endpoint:
     body = {
         "/v1/messages": messages_body(name),
         "/v1/responses": {"model": name, "input": "Do the books balance?", "store": False},
+        "/v1/completions": {"model": name, "prompt": "Do the books balance?"},
         "/v1/embeddings": {"model": name, "input": "text"},
     }[endpoint]
     done = ended(client, submit(client, jsonl([line("one", body, url=endpoint)]), endpoint=endpoint))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -53,6 +53,36 @@ def test_a_published_price_is_used_by_both_processes(gateway: Gateway) -> None:
     assert first.cost_usd == usd(first.input_tokens, 4)
     assert last.price_sheet_id == published.pk
     assert last.cost_usd == usd(last.input_tokens, 4, rate_out="1000")
+
+
+def test_a_price_dated_ahead_begins_by_itself_in_both_processes_while_calls_run(gateway: Gateway) -> None:
+    account = gateway.account(upstream_name="fake-words-4")
+    starts = datetime.now(UTC) + timedelta(seconds=3)
+    draft = draft_from(model=account.model, valid_from=starts, book=PriceSheet.Book.OVERRIDE)
+    Rate.objects.filter(sheet=draft, meter="output").update(amount_usd=Decimal("1000"))
+    ahead = publish(sheet=draft, actor=None, reason="dearer from then on", now=datetime.now(UTC))
+    held: list[tuple[datetime, datetime, str]] = []
+
+    def ask_on(_: int) -> None:
+        while datetime.now(UTC) < starts + timedelta(seconds=SEEN_WITHIN_S):
+            began = datetime.now(UTC)
+            answered = gateway.chat(account)
+            held.append((began, datetime.now(UTC), answered.headers["X-Tollbook-Call-Id"]))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask_on, range(4)))
+    calls = {str(call.id): call for call in books.calls(key_id=account.key.pk)}
+    assert len(calls) == len(held)
+    # A call is planned between its client's asking and its answer: those around the start may be either.
+    before = [calls[call_id] for _, answered, call_id in held if answered < starts]
+    after = [calls[call_id] for asked, _, call_id in held if asked >= starts]
+    for call in before:
+        assert call.price_sheet_id != ahead.pk
+        assert call.cost_usd == usd(call.input_tokens, 4)
+    for call in after:
+        assert call.price_sheet_id == ahead.pk
+        assert call.cost_usd == usd(call.input_tokens, 4, rate_out="1000")
+    assert len({call.writer_id for call in before}) == len({call.writer_id for call in after}) == 2
 
 
 def test_a_call_is_priced_as_when_it_was_held(gateway: Gateway) -> None:

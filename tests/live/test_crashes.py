@@ -139,6 +139,19 @@ def test_a_death_at_each_point_leaves_exactly_one_row(gateway: Gateway, outcome:
         assert call.cost_usd == usd(call.input_tokens, call.output_tokens)
 
 
+@pytest.mark.parametrize("gateway", ["answered"], indirect=True)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_death_after_the_answer_has_left_changes_nothing(gateway: Gateway, stream: bool) -> None:
+    account = gateway.account(limits=LIMITS)
+    (pid,) = gateway.worker_pids()
+    answered = gateway.chat(account, stream=stream)
+    assert answered.status_code == 200
+    assert (b"[DONE]" in answered.content) == stream
+    books.until(lambda: pid not in gateway.worker_pids(), what="the worker has killed itself")
+    (call,) = assert_swept(account, count=1)
+    assert (call.outcome, call.cost_usd) == ("ok", usd(call.input_tokens, call.output_tokens))
+
+
 @pytest.mark.parametrize("gateway", ["dispatched", "upstream_done"], indirect=True)
 def test_a_death_with_a_whole_answer_leaves_exactly_one_row(gateway: Gateway) -> None:
     account = gateway.account(limits=LIMITS)

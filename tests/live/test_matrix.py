@@ -15,10 +15,10 @@ from tests.live.gateway import Account, Gateway, usd
 from tests.upstream import answer
 
 SURFACES = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}
-PROVIDERS = ("openai", "anthropic", "gemini", "cohere", "mistral", "bedrock", "openai_compatible")
+PROVIDERS = ("openai", "anthropic", "gemini", "cohere", "mistral", "bedrock", "ollama_native", "openai_compatible")
 FEATURES = ("plain", "stream", "tools", "image", "schema", "reasoning")
 # Where the fake upstream speaks a vendor's own way, from its root on.
-ROOTS = {"cohere": "", "gemini": "/v1beta", "mistral": "/mistral"}
+ROOTS = {"cohere": "", "gemini": "/v1beta", "mistral": "/mistral", "ollama_native": ""}
 SENTENCE = "The ledger balances to the last digit today"
 QUESTION = "Do the books balance?"
 # What a provider's wire cannot say, and so is refused before anything is held.
@@ -75,6 +75,12 @@ CALLED: dict[str, dict[str, Any]] = {
             {"id": "call12345", "type": "function", "function": {"name": "look", "arguments": '{"city":"Rome"}'}}]},
         "usage": {"billed_units": {"input_tokens": 20, "output_tokens": 6},
                   "tokens": {"input_tokens": 900, "output_tokens": 60}},
+    },
+    "ollama_native": {
+        "model": "up", "created_at": "2026-02-03T04:05:06Z", "done": True, "done_reason": "stop",
+        "message": {"role": "assistant", "content": "", "tool_calls": [
+            {"id": "call12345", "function": {"name": "look", "arguments": {"city": "Rome"}}}]},
+        "prompt_eval_count": 20, "eval_count": 6,
     },
 }  # fmt: skip
 

@@ -2,9 +2,10 @@
 
 `POST /v1/chat/completions`, `/v1/messages` and `/v1/embeddings`, `GET /v1/models` and `/v1/models/NAME`; the same in
 Google's way (`/v1beta/models/NAME:generateContent`, also behind Vertex's prefix, with `POST /token` before it) and in
-Azure's (`/openai/deployments/NAME/chat/completions`, where a name that is not fake is no deployment). Any model
-answers with WORDS, as many as the request's own cap allows, and bills a token a word, and a token for each 4 bytes of
-the request's body as input. These names behave otherwise:
+Azure's (`/openai/deployments/NAME/chat/completions`, where a name that is not fake is no deployment), and Ollama's
+(`/api/chat`, `/api/embed`, `GET /api/tags`, `/api/show`), and OpenAI's images, transcriptions and speech (see `media`).
+Any model answers with WORDS, as many as the request's own cap allows, and bills a token a word, and a token for each
+4 bytes of the request's body as input. These names behave otherwise:
 
 | model | does |
 |---|---|
@@ -19,6 +20,8 @@ the request's body as input. These names behave otherwise:
 | fake-cut | stops in the middle of the answer; bills the words that it sent |
 | fake-cut-line | the same, within a line of the stream |
 | fake-cut-usage | stops after the finish reason and before the usage; bills all |
+| fake-stall | sends half of the answer and then nothing more, until its client leaves; bills the words that it sent |
+| fake-late-usage-2s | a stream that waits between the finish reason and the usage |
 | fake-nousage | leaves the usage out; bills all |
 | fake-usage-null, -string, -float, -negative, -nan, -absurd | writes such counts into the usage; bills the true ones |
 | fake-trickle | sends a byte every 50 ms |
@@ -26,6 +29,7 @@ the request's body as input. These names behave otherwise:
 | fake-huge | sends 80 MB |
 | fake-html | sends a page |
 | fake-gzip | compresses |
+| fake-bomb | sends 80 kB that unpack to 80 MB |
 | fake-redirect | sends the client elsewhere |
 """
 
@@ -36,13 +40,16 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from tests.upstream import wires
+from providers.errors import InvalidRequest
+from providers.wire.forms import is_form
+from tests.upstream import counting, media, wires
 from tests.upstream.invoice import Invoice
 from tests.upstream.steps import Close, Hang, Pause, Reply, Reset, Send, answer, events, trickle
 
@@ -51,7 +58,7 @@ if TYPE_CHECKING:
 
 WORDS = ("The", "ledger", "balances", "to", "the", "last", "digit", "today")
 MODELS = ("fake-model", "fake-other")
-TOKEN_PATH = "/token"
+TOKEN_PATH, SHOW_PATH = "/token", "/api/show"
 HUGE_BYTES = 80 * 1024 * 1024
 _DURATION = re.compile(r"(\d+)(ms|s)$")
 _FAILING = re.compile(r"fake-(billed-)?([3-5]\d\d)$")
@@ -95,13 +102,15 @@ def reply_to(arrival: Arrival, invoice: Invoice) -> Reply:
         return _models(arrival.path)
     if arrival.path == TOKEN_PATH:
         return answer(body=b'{"access_token": "fake-token", "expires_in": 3600, "token_type": "Bearer"}')
-    wire = wires.shape_of(arrival.path)
+    if arrival.path == SHOW_PATH:
+        return _shown(arrival.body)
+    wire = wires.shape_of(arrival.path) or media.shape_of(arrival.path) or counting.shape_of(arrival.path)
     if wire is None:
         return answer(status=404, body=b'{"error": {"message": "no such path", "type": "invalid_request_error"}}')
     try:
-        body = msgspec.json.decode(arrival.body)
+        body = media.fields(arrival.body) if is_form(arrival.body) else msgspec.json.decode(arrival.body)
         asked = _asked(wire, body, arrival)
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, InvalidRequest):
         return answer(status=400, body=wire.error(400, "the body is not a request"))
     if not wire.serves(asked.model):
         return answer(status=404, body=wire.error(404, f"there is no deployment {asked.model!r}"))
@@ -134,8 +143,10 @@ def _reply(asked: Asked, arrival: Arrival, invoice: Invoice) -> Reply:
         status, billed_words = 302, -1
     elif _flaky_now(asked.model, arrival.body):
         status, billed_words = 503, -1
-    elif asked.model in ("fake-cut", "fake-cut-line"):
+    elif asked.model in ("fake-cut", "fake-cut-line", "fake-stall"):
         billed_words //= 2
+    elif not asked.wire.bills:
+        billed_words = -1
     invoice.add(
         arrival=arrival.number,
         request_id=asked.request_id,
@@ -184,6 +195,8 @@ def _success(asked: Asked) -> Reply:
     if special is not None:
         return special
     headers = {"X-Request-Id": asked.request_id}
+    if asked.model == "fake-bomb":
+        return answer(body=_bomb(), headers=headers | {"Content-Encoding": "gzip"})
     if asked.stream:
         return _stream(asked, headers)
     body = asked.wire.whole(asked)
@@ -193,14 +206,22 @@ def _success(asked: Asked) -> Reply:
         return answer(body=gzip.compress(body), headers=headers | {"Content-Encoding": "gzip"})
     if asked.model == "fake-trickle":
         return trickle(b"".join(step.data for step in answer(body=body) if isinstance(step, Send)), pause_s=0.05)
+    if asked.model == "fake-stall":
+        return (*answer(body=body, headers=headers, cut_at=len(body) // 2)[:-1], Hang())
     cut = asked.model in ("fake-cut", "fake-cut-line", "fake-cut-usage")
-    return answer(body=body, headers=headers, cut_at=len(body) // 2 if cut else None)
+    cut_at = len(body) // 2 if cut else None
+    return answer(body=body, headers=headers, content_type=asked.wire.content_type, cut_at=cut_at)
 
 
 def _stream(asked: Asked, headers: dict[str, str]) -> Reply:
     if asked.model == "fake-malformed":
         return events([b'data: {"id": "broken\n\n', b"data: [DONE]\n\n"], headers=headers)
     frames = list(_kept_frames(asked))
+    if asked.model == "fake-stall":
+        return events([*frames, Hang()], headers=headers)
+    if asked.model.startswith("fake-late-usage-"):
+        late = len(frames) - len(list(asked.wire.closing(asked)))
+        return events([*frames[:late], Pause(_seconds(asked.model)), *frames[late:]], headers=headers)
     if asked.model == "fake-gzip":
         return events([gzip.compress(b"".join(frames))], headers=headers | {"Content-Encoding": "gzip"})
     if asked.model == "fake-trickle":
@@ -212,7 +233,7 @@ def _stream(asked: Asked, headers: dict[str, str]) -> Reply:
 
 def _kept_frames(asked: Asked) -> Iterator[bytes]:
     """The frames of the stream, up to where the model's name says that it breaks off."""
-    cut = asked.model in ("fake-cut", "fake-cut-line")
+    cut = asked.model in ("fake-cut", "fake-cut-line", "fake-stall")
     sent = len(asked.words) // 2 if cut else len(asked.words)
     yield from asked.wire.opening(asked)
     for index in range(sent):
@@ -244,6 +265,14 @@ def _models(path: str) -> Reply:
     return answer(body=msgspec.json.encode(entries[MODELS.index(name)] if name else page))
 
 
+def _shown(body: bytes) -> Reply:
+    """One of Ollama's models. The list of them, at `/api/tags`, is the one that every path gets."""
+    name = str(msgspec.json.decode(body).get("model"))
+    if name not in MODELS:
+        return answer(status=404, body=msgspec.json.encode({"error": f"model '{name}' not found"}))
+    return answer(body=b'{"details": {"family": "fake"}, "capabilities": ["completion"]}')
+
+
 def _bedrock_models(path: str) -> Reply:
     """Bedrock's models, and its inference profiles, of which it has none."""
     kind, _, name = path.partition("?")[0].strip("/").partition("/")
@@ -256,6 +285,13 @@ def _bedrock_models(path: str) -> Reply:
 
 
 _HUGE_PIECE = b" " * (1024 * 1024)
+
+
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(_HUGE_PIECE * (HUGE_BYTES // len(_HUGE_PIECE)))
+
+
 _SPECIAL: dict[str, Reply] = {
     "fake-hang": (Hang(),),
     "fake-reset": (Reset(),),

@@ -22,6 +22,9 @@ def _frame(value: Any, *, event: str = "") -> bytes:
 class Shape:
     """How one wire says what `Asked` asks for, and where its requests say it."""
 
+    content_type = "application/json"
+    bills = True
+
     def model(self, body: dict[str, Any], path: str) -> str:
         return str(body["model"])
 
@@ -107,6 +110,33 @@ class Deployed(Chat):
 
     def serves(self, model: str) -> bool:
         return model.startswith("fake-")
+
+
+class Completions(Chat):
+    """OpenAI's legacy completions: `text` in the place of a message, in whole answers and in chunks."""
+
+    def whole(self, asked: Asked) -> bytes:
+        choice = {"index": 0, "text": " ".join(asked.words), "logprobs": None, "finish_reason": _finish_reason(asked)}
+        answer = _text_head(asked) | {"choices": [choice]}
+        counts = asked.counts()
+        return msgspec.json.encode(answer if counts is None else answer | {"usage": counts})
+
+    def opening(self, asked: Asked) -> Iterator[bytes]:
+        yield from ()
+
+    def closing(self, asked: Asked) -> Iterator[bytes]:
+        counts = asked.counts()
+        if asked.with_usage and counts is not None:
+            yield _frame(_text_head(asked) | {"choices": [], "usage": counts})
+        yield b"data: [DONE]\n\n"
+
+    def _chunk(self, asked: Asked, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "text": delta.get("content", ""), "logprobs": None, "finish_reason": finish_reason}
+        return _frame(_text_head(asked) | {"choices": [choice]})
+
+
+class DeployedCompletions(Completions, Deployed):
+    """Completions of an Azure deployment."""
 
 
 class Unasked(Chat):
@@ -252,6 +282,57 @@ class Rerank(CohereChat):
         return msgspec.json.encode(answer if counts is None else answer | {"meta": {"billed_units": counts}})
 
 
+class OllamaChat(Shape):
+    """Ollama's chat: a stream of lines, and the counts beside the answer."""
+
+    def streams(self, body: dict[str, Any], path: str) -> bool:
+        return body.get("stream") is not False
+
+    def cap(self, body: dict[str, Any]) -> int | None:
+        return (body.get("options") or {}).get("num_predict")
+
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        return {"prompt_eval_count": input_tokens, "eval_count": output_tokens}
+
+    def whole(self, asked: Asked) -> bytes:
+        return msgspec.json.encode(self._answer(asked, " ".join(asked.words)) | self._end(asked))
+
+    def opening(self, asked: Asked) -> Iterator[bytes]:
+        yield from ()
+
+    def word(self, asked: Asked, index: int) -> bytes:
+        text = (" " if index else "") + asked.words[index]
+        return msgspec.json.encode(self._answer(asked, text) | {"done": False}) + b"\n"
+
+    def finish(self, asked: Asked) -> Iterator[bytes]:
+        yield from ()
+
+    def closing(self, asked: Asked) -> Iterator[bytes]:
+        yield msgspec.json.encode(self._answer(asked, "") | self._end(asked)) + b"\n"
+
+    def error(self, status: int, message: str) -> bytes:
+        return msgspec.json.encode({"error": message})
+
+    def _answer(self, asked: Asked, text: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": text}
+        return {"model": asked.model, "created_at": "2026-02-03T04:05:06.789012Z", "message": message}
+
+    def _end(self, asked: Asked) -> dict[str, Any]:
+        return {"done": True, "done_reason": "length" if asked.capped else "stop", **(asked.counts() or {})}
+
+
+class OllamaEmbed(OllamaChat):
+    def streams(self, body: dict[str, Any], path: str) -> bool:
+        return False
+
+    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+        return {"prompt_eval_count": input_tokens}
+
+    def whole(self, asked: Asked) -> bytes:
+        answer = {"model": asked.model, "embeddings": [[0.5, -0.25, 0.125]]}
+        return msgspec.json.encode(answer | (asked.counts() or {}))
+
+
 class Generate(Shape):
     """Google's generateContent and streamGenerateContent."""
 
@@ -306,6 +387,13 @@ class BatchEmbed(Generate):
     def whole(self, asked: Asked) -> bytes:
         counts = asked.counts()
         answer = {"embeddings": [{"values": [0.5, -0.25, 0.125]}]}
+        return msgspec.json.encode(answer if counts is None else answer | {"usageMetadata": counts})
+
+
+class EmbedContent(BatchEmbed):
+    def whole(self, asked: Asked) -> bytes:
+        counts = asked.counts()
+        answer = {"embedding": {"values": [0.5, -0.25, 0.125]}}
         return msgspec.json.encode(answer if counts is None else answer | {"usageMetadata": counts})
 
 
@@ -446,6 +534,10 @@ def _chat_head(asked: Asked, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{asked.request_id}", "object": kind, "created": 1, "model": asked.model}
 
 
+def _text_head(asked: Asked) -> dict[str, Any]:
+    return {"id": f"cmpl-{asked.request_id}", "object": "text_completion", "created": 1, "model": asked.model}
+
+
 def _message(asked: Asked) -> dict[str, Any]:
     return {"id": f"msg_{asked.request_id}", "type": "message", "role": "assistant", "model": asked.model}
 
@@ -463,6 +555,7 @@ BY_PATH: dict[str, Shape] = {
     "/v1/chat/completions": CHAT,
     "/v1/messages": Messages(),
     "/v1/responses": Responses(),
+    "/v1/completions": Completions(),
     "/v1/embeddings": Embeddings(),
     "/v1/v1/embeddings": Embeddings(),
     "/mistral/chat/completions": Unasked(),
@@ -471,12 +564,17 @@ BY_PATH: dict[str, Shape] = {
     "/v2/chat": CohereChat(),
     "/v2/embed": CohereEmbed(),
     "/v2/rerank": Rerank(),
+    "/api/chat": OllamaChat(),
+    "/api/embed": OllamaEmbed(),
 }
-_BY_TAIL: dict[str, Shape] = {"chat/completions": Deployed(), "embeddings": DeployedEmbeddings()}
+_BY_TAIL: dict[str, Shape] = {
+    "chat/completions": Deployed(), "completions": DeployedCompletions(), "embeddings": DeployedEmbeddings()
+}  # fmt: skip
 _GOOGLE: dict[str, Shape] = {
     "generateContent": Generate(),
     "streamGenerateContent": Generate(),
     "batchEmbedContents": BatchEmbed(),
+    "embedContent": EmbedContent(),
     "predict": Predict(),
 }
 _GOOGLE_METHOD = re.compile(r"/models/([^/:?]+):(\w+)")

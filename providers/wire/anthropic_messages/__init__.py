@@ -5,6 +5,7 @@ request.py     body -> unified request          encode.py   unified request -> b
 blocks.py      content blocks <-> parts         answer.py   whole answers
 stream.py      a provider's stream: meter and reader
 writer.py      the stream for our client        usage.py    counts     errors.py   error bodies
+counting.py    POST /v1/messages/count_tokens
 https://platform.claude.com/docs/en/api/messages
 """
 
@@ -16,6 +17,7 @@ from providers.errors import ProviderError
 from providers.unified import Answer, Request, Usage
 from providers.wire.anthropic_messages import admission, answer, encode, errors, request, stream, writer
 from providers.wire.anthropic_messages.blocks import NAME
+from providers.wire.anthropic_messages.counting import AnthropicCounting
 from providers.wire.base import Admitted, StreamMeter, StreamReader, StreamWriter, Wire
 
 
@@ -72,5 +74,6 @@ class AnthropicMessages:
 
 
 WIRE: Wire = AnthropicMessages()
+COUNT: Wire = AnthropicCounting(chat=WIRE)
 
-__all__ = ["WIRE", "AnthropicMessages"]
+__all__ = ["COUNT", "WIRE", "AnthropicMessages"]

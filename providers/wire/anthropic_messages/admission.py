@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from providers.errors import InvalidRequest
+from providers.wire import unread
 from providers.wire.base import Admitted
 
 # Fields of the body that are for the gateway alone.
@@ -69,18 +70,51 @@ class _Body(Struct, gc=False):
     drop_unsupported: bool | None = None
 
 
-_BODY = msgspec.json.Decoder(_Body)
+class _Counted(_Body, kw_only=True, gc=False):
+    """What is only counted writes nothing, and so needs no cap."""
+
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None  # type: ignore[assignment]  # optional here, required there
+
+
+class _Unread(_Message, kw_only=True, gc=False):
+    content: msgspec.Raw  # type: ignore[assignment]  # read only where it is no text
+
+
+class _UnreadBody(_Body, kw_only=True, gc=False):
+    messages: Annotated[list[_Unread], Meta(min_length=1)]  # type: ignore[assignment]
+
+
+class _UnreadCounted(_Counted, kw_only=True, gc=False):
+    messages: Annotated[list[_Unread], Meta(min_length=1)]  # type: ignore[assignment]
+
+
+# What is wrong is told by the one that reads all; the other is several times as fast.
+_BODY = msgspec.json.Decoder(_Body), msgspec.json.Decoder(_UnreadBody)
+_COUNTED = msgspec.json.Decoder(_Counted), msgspec.json.Decoder(_UnreadCounted)
+_BLOCKS = msgspec.json.Decoder(list[_Block])
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def admit(body: bytes) -> Admitted:
     """Reads a client's body. Raises InvalidRequest whose param is the JSON path of what is wrong."""
+    return _admit(body, _BODY)
+
+
+def admit_count(body: bytes) -> Admitted:
+    """Reads the body of a count of tokens, which has no cap. Raises as `admit`."""
+    return _admit(body, _COUNTED)
+
+
+def _admit(body: bytes, decoders: tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]) -> Admitted:
+    reader, unreader = decoders
     try:
-        known = _BODY.decode(body)
+        known = unreader.decode(body)
+        media, media_bytes = _media(known.messages)
         fields = _FIELDS.decode(body)
+    except msgspec.ValidationError as error:
+        refuse(_told_with_its_path(body, reader, error))
     except (msgspec.DecodeError, RecursionError) as error:
         refuse(error)
-    media, media_bytes = _media(known)
     metadata, user = _metadata(known.metadata)
     return Admitted(
         model=known.model,
@@ -98,6 +132,16 @@ def admit(body: bytes) -> Admitted:
     )
 
 
+def _told_with_its_path(
+    body: bytes, reader: msgspec.json.Decoder[Any], error: msgspec.ValidationError
+) -> msgspec.ValidationError:
+    try:
+        reader.decode(body)
+    except msgspec.ValidationError as told:
+        return told
+    return error
+
+
 def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None = None) -> bytes:
     """The client's body with the upstream `model` and, where it is lower than the client's, the cap in tokens."""
     fields: dict[str, Any] = {name: raw for name, raw in admitted.fields.items() if name not in OWN_FIELDS}
@@ -108,7 +152,7 @@ def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None = N
     return msgspec.json.encode(fields)
 
 
-def refuse(error: msgspec.DecodeError | RecursionError) -> NoReturn:
+def refuse(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> NoReturn:
     """Raises what msgspec found wrong with a body as InvalidRequest, with the path of the field as its param."""
     if isinstance(error, RecursionError):
         raise InvalidRequest("The request body is nested too deep.", param="$") from error
@@ -139,14 +183,14 @@ def _metadata(metadata: dict[str, Any] | None) -> tuple[dict[str, str], str]:
     return {key: value for key, value in metadata.items() if isinstance(value, str) and key != "user_id"}, user
 
 
-def _media(body: _Body) -> tuple[dict[str, int], int]:
+def _media(messages: list[_Unread]) -> tuple[dict[str, int], int]:
     """(kind -> how many, bytes of inline base64). A document given as plain text is text, not media."""
     media: dict[str, int] = {}
     inline = 0
-    for message in body.messages:
-        if isinstance(message.content, str):
+    for message in messages:
+        if unread.is_text(message.content):
             continue
-        for kind, source in _sources(message.content):
+        for kind, source in _sources(_BLOCKS.decode(message.content)):
             media[kind] = media.get(kind, 0) + 1
             if source.type == "base64":
                 inline += max(0, len(bytes(source.data)) - 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -92,9 +93,9 @@ def encode_answer(answer: Answer) -> bytes:
 
 
 def head(*, id_: str, model: str, usage_: Json) -> Json:
-    """A `message` before anything was written into it."""
+    """A `message` before anything was written into it. Some providers give an answer no id (Bedrock, Ollama)."""
     return {
-        "id": id_,
+        "id": id_ or f"msg_{uuid.uuid4().hex}",
         "type": "message",
         "role": "assistant",
         "model": model,

@@ -89,7 +89,7 @@ def read_parts(content: str | Sequence[Any]) -> tuple[Part, ...]:
     """The parts of a message's `content`. Raises msgspec.ValidationError for a known block with a wrong type."""
     if isinstance(content, str):
         return (TextPart(content),)
-    return tuple(read_block(msgspec.convert(block, Json)) for block in content)
+    return tuple(read_block(_converted(block, Json)) for block in content)
 
 
 def read_block(block: Json) -> Part:
@@ -100,10 +100,18 @@ def read_block(block: Json) -> Part:
         # Null says the same as absent on this wire, so that a null field is no reason to keep a block opaque.
         given = {key: value for key, value in block.items() if value is not None and key != "type"}
         if given.keys() <= set(fields.__struct_fields__):
-            part = read(msgspec.convert(given, fields))
+            part = read(_converted(given, fields))
             if part is not None:
                 return part
     return OpaquePart(wire=NAME, value=block)
+
+
+def _converted(value: Any, into: Any) -> Any:
+    """`value` as `into`. msgspec looks for numbers in a text that should be no text, and stumbles over half a pair."""
+    try:
+        return msgspec.convert(value, into)
+    except UnicodeEncodeError:
+        raise msgspec.ValidationError("Half of a surrogate pair where there should be no text") from None
 
 
 def _read_text(block: Any) -> Part:
@@ -191,7 +199,7 @@ def text_block(part: TextPart) -> Json:
 
 def citation(value: Json) -> Json | None:
     """A citation as this wire says it; None when it cannot. A link of another wire becomes a web search result."""
-    if value.get("type") in _CITATIONS:
+    if says_citation(value):
         return value
     nested = value.get("url_citation")
     link = nested if isinstance(nested, dict) else value
@@ -208,7 +216,8 @@ def citation(value: Json) -> Json | None:
 
 def says_citation(value: Json) -> bool:
     """Whether a citation is one of this wire's own, that its provider accepts back."""
-    return value.get("type") in _CITATIONS
+    kind = value.get("type")
+    return isinstance(kind, str) and kind in _CITATIONS
 
 
 def image_block(part: ImagePart) -> Json:

@@ -36,6 +36,7 @@ from providers.unified import (
     ToolChoice,
     ToolResultPart,
 )
+from providers.wire import websearch
 from providers.wire.anthropic_messages import blocks
 from providers.wire.anthropic_messages.blocks import NAME
 from providers.wire.anthropic_messages.jsontext import dumps
@@ -317,7 +318,9 @@ def _output_format(request: Request, body: Json, writer: _Writer) -> None:
 def _add_extra(request: Request, body: Json, writer: _Writer) -> None:
     """The fields of this wire that the unified request could not hold; those of another wire are refused."""
     for name, value in request.extra.items():
-        if not writer.own:
+        if not writer.own and websearch.is_bare(name, value):
+            body["tools"] = [*body.get("tools", ()), websearch.ANTHROPICS]
+        elif not writer.own:
             writer.cannot(name, "this field is not known to this provider")
         elif name == "tools":
             continue  # already placed among the functions

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from providers.wire.jsontext import dumps as dumps
+
 
 def loads(body: bytes) -> Any:
     """Any JSON value. Raises ValueError for what is none, or for nesting too deep to read."""
@@ -19,17 +21,3 @@ def loads(body: bytes) -> Any:
             raise ValueError("JSON nested too deep") from error
     except RecursionError as error:
         raise ValueError("JSON nested too deep") from error
-
-
-def dumps(value: Any) -> bytes:
-    """JSON bytes. Half a surrogate pair, which UTF-8 cannot hold, is written as the escape it came as."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return json.dumps(value, default=_raw, separators=(",", ":")).encode()
-
-
-def _raw(value: Any) -> Any:
-    if isinstance(value, msgspec.Raw):
-        return json.loads(bytes(value))
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

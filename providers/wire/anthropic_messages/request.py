@@ -73,7 +73,7 @@ def decode_request(body: bytes) -> Request:
     try:
         raw = msgspec.json.decode(body, type=Json)
         known = msgspec.convert(raw, _Body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         refuse(error)
     extra = {
         key: value

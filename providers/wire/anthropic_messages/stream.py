@@ -215,7 +215,9 @@ class Reader:
     def _stop(self, index: int) -> list[Event]:
         block = self._held.pop(index, None)
         if block is None:
-            self._streamed.discard(index)
+            if index not in self._streamed:
+                return []
+            self._streamed.remove(index)
             return [PartStopped(index)]
         written = self._held_input.pop(index, "")
         if written:

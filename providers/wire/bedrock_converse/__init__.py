@@ -10,8 +10,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import msgspec
+from typing import Any
 
 from providers import eventstream
 from providers.errors import ProviderError
@@ -19,8 +18,10 @@ from providers.unified import Answer, Request, Usage
 from providers.wire.base import Admitted, StreamMeter, StreamReader, StreamWriter, Wire
 from providers.wire.bedrock_converse import answer, errors, request_in, request_out, stream, writer
 from providers.wire.bedrock_converse.blocks import NAME
+from providers.wire.counting import Counting
+from providers.wire.jsontext import dumps
 
-__all__ = ["WIRE", "BedrockConverse"]
+__all__ = ["COUNT", "WIRE", "BedrockConverse"]
 
 
 class BedrockConverse:
@@ -56,7 +57,7 @@ class BedrockConverse:
         kind = {429: "throttlingException", 503: "serviceUnavailableException"}.get(status, "modelStreamErrorException")
         headers = {":exception-type": kind, ":content-type": "application/json", ":message-type": "exception"}
         said = {"message": f"{message} ({code}, call {call_id or request_id})"}
-        return eventstream.encode(data=msgspec.json.encode(said), headers=headers)
+        return eventstream.encode(data=dumps(said), headers=headers)
 
     def encode_request(self, request_: Request, *, drop_unsupported: bool = False) -> bytes:
         return request_out.encode_request(request_, drop_unsupported=drop_unsupported)
@@ -80,4 +81,17 @@ class BedrockConverse:
         return stream.Meter()
 
 
+class BedrockCounting(Counting):
+    """https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CountTokens.html"""
+
+    def enclosed(self, fields: dict[str, Any], *, model: str) -> dict[str, Any]:
+        return {"input": {"converse": fields}}
+
+
 WIRE: Wire = BedrockConverse()
+COUNT: Wire = BedrockCounting(
+    name="bedrock_count_tokens",
+    chat=WIRE,
+    read=frozenset({"messages", "system", "toolConfig", "additionalModelRequestFields"}),
+    field="inputTokens",
+)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from providers.counts import decode
 from providers.errors import MalformedAnswer
 from providers.unified import (
@@ -28,6 +26,7 @@ from providers.unified import (
 from providers.wire.bedrock_converse import blocks, usage
 from providers.wire.bedrock_converse.blocks import NAME, string
 from providers.wire.bedrock_converse.errors import error_of_frame
+from providers.wire.jsontext import dumps
 
 _STOP_REASONS: dict[str, StopReason] = {
     "end_turn": "stop",
@@ -101,7 +100,7 @@ def encode_answer(answer: Answer) -> bytes:
     body: Json = dict(answer.extra) if answer.wire == NAME else {"metrics": {"latencyMs": 0}}
     body["output"] = {"message": {"role": "assistant", "content": content}}
     body["stopReason"] = stop_word(choice.stop_reason, choice.parts)
-    return msgspec.json.encode(body | usage.write(answer.usage))
+    return dumps(body | usage.write(answer.usage))
 
 
 def stop_reason(word: Any) -> StopReason:

@@ -25,6 +25,7 @@ from providers.unified import (
     ToolCallPart,
     ToolResultPart,
 )
+from providers.wire.jsontext import dumps
 
 NAME = "bedrock_converse"
 _DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]+=[^;,]+)*;base64,(.*)", re.DOTALL)
@@ -140,7 +141,7 @@ def _read_document(value: Any) -> Part | None:
 def _read_tool_use(value: Any) -> Part | None:
     if not isinstance(value, dict) or value.get("type"):
         return None
-    arguments = msgspec.json.encode(value.get("input") if value.get("input") is not None else {}).decode()
+    arguments = dumps(value.get("input") if value.get("input") is not None else {}).decode()
     return ToolCallPart(id=string(value.get("toolUseId")), name=string(value.get("name")), arguments=arguments)
 
 

@@ -31,6 +31,7 @@ from providers.errors import (
 from providers.retry import retry_after_s
 from providers.scrub import scrub
 from providers.unified import Json
+from providers.wire.jsontext import dumps
 
 _Kind = type[ProviderError]
 
@@ -162,4 +163,4 @@ def encode_error(
 ) -> bytes:
     """An error body as the Converse API writes it, with our stable code as its type."""
     said = {"message": message, "__type": code, "param": param, "requestId": request_id, "callId": call_id}
-    return msgspec.json.encode({key: value for key, value in said.items() if value})
+    return dumps({key: value for key, value in said.items() if value})

@@ -86,7 +86,7 @@ def _refuse_foreign(request: Request, writer: _Writer) -> None:
         value = getattr(request, name)
         if value is not None and (value or name in ("seed", "top_k")):
             writer.cannot(name, "this provider does not offer it")
-    if request.parallel_tool_calls is False:
+    if request.wants_one_call:
         writer.cannot("parallel_tool_calls", "this provider cannot be told to call one tool at a time")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from providers import eventstream
 from providers.unified import (
     NO_USAGE,
@@ -26,6 +24,7 @@ from providers.unified import (
 from providers.wire.bedrock_converse import usage as usages
 from providers.wire.bedrock_converse.answer import stop_word
 from providers.wire.bedrock_converse.blocks import write_citation
+from providers.wire.jsontext import dumps
 
 
 class StreamWriter:
@@ -119,4 +118,4 @@ def _delta(index: int, delta: Json) -> bytes:
 
 
 def _frame(event: str, value: Json) -> bytes:
-    return eventstream.encode_event(event=event, data=msgspec.json.encode(value))
+    return eventstream.encode_event(event=event, data=dumps(value))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from providers import sse
 from providers.errors import ProviderError
 from providers.unified import Answer, Request, Usage
 from providers.wire.base import Admitted
@@ -43,8 +42,7 @@ class CohereChat:
         )
 
     def encode_stream_error(self, *, status: int, code: str, message: str, request_id: str, call_id: str) -> bytes:
-        body = errors.encode_error(status=status, code=code, message=message, request_id=request_id, call_id=call_id)
-        return sse.encode(data=body, event="error")
+        return errors.encode_stream_error(code=code, message=message, request_id=request_id, call_id=call_id)
 
     # --- provider side ---
 

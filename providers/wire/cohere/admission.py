@@ -62,6 +62,7 @@ class _Body(Struct, frozen=True, gc=False):
     thinking: _Thinking | None = None
     response_format: dict[str, Any] | None = None
     documents: list[str | dict[str, Any]] | None = None
+    metadata: dict[str, str] | None = None
     drop_unsupported: bool | None = None
 
 
@@ -86,6 +87,7 @@ def admit(body: bytes) -> Admitted:
         max_output_tokens=known.max_tokens,
         media={"image": len(images)} if images else {},
         media_bytes=sum(_inline_bytes(image) for image in images),
+        metadata=known.metadata or {},
         drop_unsupported=bool(known.drop_unsupported),
     )
 
@@ -96,9 +98,11 @@ def _inline_bytes(image: bytes) -> int:
 
 
 def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None) -> bytes:
-    """The client's fields with the upstream model and the cap, which lowers its own but never raises it."""
-    fields = dict(admitted.fields)
-    fields.pop("drop_unsupported", None)
+    """The client's fields with the upstream model and the cap, which lowers its own but never raises it.
+
+    Cohere knows no `metadata`: it is the gateway's own, and stands in the books.
+    """
+    fields = {name: value for name, value in admitted.fields.items() if name not in ("drop_unsupported", "metadata")}
     fields["model"] = raw(model)
     if max_output_tokens is not None:
         fields["max_tokens"] = raw(min(admitted.max_output_tokens or max_output_tokens, max_output_tokens))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import msgspec
-
 from providers.counts import decode
 from providers.errors import InvalidRequest, MalformedAnswer
 from providers.unified import (
@@ -26,6 +24,7 @@ from providers.wire.cohere import usage as usages
 from providers.wire.cohere.errors import failed_generation
 from providers.wire.cohere.parts import NAME, decode_content, encode_citation, encode_tool_call
 from providers.wire.cohere.request_in import assistant_parts
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat.errors import error_from
 from providers.wire.openai_chat.parts import string
 
@@ -110,7 +109,8 @@ def decode_logprobs(items: Any) -> Json | None:
     content: list[Json] = []
     for item in items if isinstance(items, list) else ():
         numbers = item.get("logprobs") if isinstance(item, dict) else None
-        known = [number for number in numbers or () if isinstance(number, int | float)]
+        numbers = numbers if isinstance(numbers, list) else ()
+        known = [number for number in numbers if isinstance(number, int | float)]
         if known:
             token = {"token": string(item.get("text")), "logprob": float(sum(known))}
             content.append({**token, "bytes": None, "top_logprobs": []})
@@ -121,7 +121,7 @@ def encode_logprobs(logprobs: Json | None) -> list[Json]:
     content = logprobs.get("content") if logprobs else None
     return [
         {"text": string(item.get("token")), "token_ids": [], "logprobs": [item.get("logprob", 0.0)]}
-        for item in content or ()
+        for item in (content if isinstance(content, list) else ())
         if isinstance(item, dict)
     ]
 
@@ -144,7 +144,7 @@ def encode_answer(answer: Answer) -> bytes:
         body["usage"] = usages.encode(answer.usage)
     if choice.logprobs:
         body["logprobs"] = encode_logprobs(choice.logprobs)
-    return msgspec.json.encode(body)
+    return dumps(body)
 
 
 def _encode_message(choice: Choice) -> Json:
@@ -168,7 +168,9 @@ def _encode_message(choice: Choice) -> Json:
         if isinstance(part, TextPart):
             kept = (encode_citation(citation) for citation in part.citations)
             citations += [citation for citation in kept if citation is not None]
-    message: Json = {"role": "assistant", "content": content}
+    message: Json = {"role": "assistant"}
+    if content or not calls:
+        message["content"] = content
     if plan:
         message["tool_plan"] = plan
     if calls:

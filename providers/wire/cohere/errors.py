@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import msgspec
-
+from providers import sse
 from providers.counts import decode
 from providers.errors import ContentRefused, ProviderError, QuotaExhausted, RateLimited, UpstreamError
 from providers.scrub import scrub
 from providers.unified import Json
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat import errors as openai
 from providers.wire.openai_chat.parts import string
 
@@ -67,4 +67,11 @@ def encode_error(
 ) -> bytes:
     """{"id", "message"} as Cohere writes it, with our code, ids and field beside them."""
     value = {"id": call_id or request_id, "message": message, "code": code, "param": param or None}
-    return msgspec.json.encode(value | {"request_id": request_id or None, "call_id": call_id or None})
+    return dumps(value | {"request_id": request_id or None, "call_id": call_id or None})
+
+
+def encode_stream_error(*, code: str, message: str, request_id: str, call_id: str) -> bytes:
+    """A message-end whose finish reason is ERROR: Cohere's clients know no event for errors and skip others."""
+    value = {"type": "message-end", "id": call_id or request_id, "delta": {"error": message, "finish_reason": "ERROR"}}
+    told = value | {"code": code, "request_id": request_id or None, "call_id": call_id or None}
+    return sse.encode(data=dumps(told), event="message-end")

@@ -6,6 +6,8 @@ it back, any other refuses it by that name.
 
 from __future__ import annotations
 
+import base64
+
 from providers.errors import Unsupported
 from providers.unified import (
     FilePart,
@@ -28,7 +30,7 @@ from providers.wire.openai_chat.parts import string
 
 _READ = frozenset(
     {"model", "messages", "stream", "max_tokens", "p", "k", "stop_sequences", "tools", "strict_tools", "thinking"}
-    | {"tool_choice", "response_format", "drop_unsupported"}
+    | {"tool_choice", "response_format", "metadata", "drop_unsupported"}
     | {"temperature", "seed", "frequency_penalty", "presence_penalty", "logprobs"}
 )
 
@@ -55,6 +57,7 @@ def decode_request(body: bytes) -> Request:
         tool_choice=_tool_choice(value.get("tool_choice")),
         output_format=_output_format(value, extra),
         reasoning=_reasoning(value.get("thinking")),
+        metadata=dict(admitted.metadata),
         extra=extra,
         wire=NAME,
     )
@@ -90,12 +93,13 @@ def assistant_parts(value: Json, content: list[Part], path: str) -> tuple[Part, 
 
 
 def _result_parts(content: list[Part], index: int) -> tuple[TextPart | ImagePart | FilePart, ...]:
+    """A document of a tool is its JSON object: as text, every provider's model can read it."""
     parts: list[TextPart | ImagePart | FilePart] = []
     for at, part in enumerate(content):
         if not isinstance(part, TextPart | FilePart):
             path = f"$.messages[{index}].content[{at}]"
             raise Unsupported(f"A tool result holds text and documents only, at {path!r}.", param=path)
-        parts.append(part)
+        parts.append(TextPart(text=base64.b64decode(part.data).decode()) if isinstance(part, FilePart) else part)
     return tuple(parts)
 
 

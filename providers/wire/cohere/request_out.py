@@ -216,7 +216,7 @@ def _add_tools(body: Json, writer: _Writer) -> None:
         writer.cannot("tools of which only some are strict", "tools")
     if choice is not None and choice.mode != "auto":
         body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"
-    if request.parallel_tool_calls is False and tools:
+    if request.wants_one_call and tools:
         writer.cannot("'parallel_tool_calls': false", "parallel_tool_calls")
 
 

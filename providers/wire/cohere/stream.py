@@ -49,12 +49,13 @@ class Watch:
         self.complete = False
         self.output_bytes = 0
         self.model = ""
+        self._over = False
         self._usage: Usage = NO_USAGE
 
     @property
     def usage(self) -> Usage:
-        """The usage of message-end; "partial" until the stream is complete."""
-        if self._usage.source == "reported" and not self.complete:
+        """The usage of message-end, also of one that says the generation failed; "partial" before it."""
+        if self._usage.source == "reported" and not self._over:
             return msgspec.structs.replace(self._usage, source="partial")
         return self._usage
 
@@ -92,6 +93,7 @@ class Watch:
             self._end(_object(value.get("delta")), data)
 
     def _end(self, delta: Json, data: bytes) -> None:
+        self._over = True
         if isinstance(delta.get("usage"), dict):
             exact = _object(decode_exact(data)["delta"]).get("usage")
             self._usage = usages.read(raw=delta["usage"], exact=exact)
@@ -131,9 +133,14 @@ class Reader(Watch):
         return []
 
     def _read(self, kind: str, value: Json) -> Iterator[Event]:
-        if not self._started:
+        said = list(self._said_by(kind, value))
+        # What nobody knows yet does not begin the answer.
+        if not self._started and (said or kind == "message-start"):
             self._started = True
             yield Started(id=string(value.get("id")), model=self.model)
+        yield from said
+
+    def _said_by(self, kind: str, value: Json) -> Iterator[Event]:
         message = _message(value)
         match kind:
             case "content-start":

@@ -41,5 +41,9 @@ def read(*, raw: Any, exact: Any) -> Usage:
 
 
 def encode(usage: Usage) -> Json:
-    tokens = {"input_tokens": int(usage.totals.get("input", 0)), "output_tokens": int(usage.totals.get("output", 0))}
-    return {"billed_units": tokens, "tokens": tokens}
+    """The totals that are known, as billed and as read: other providers tell no difference."""
+    totals = usage.totals
+    tokens = {f"{meter}_tokens": int(totals[meter]) for meter in ("input", "output") if meter in totals}
+    searches = {"search_units": int(totals["search_units"])} if totals.get("search_units") else {}
+    cached = {"cached_tokens": int(totals["cache_read"])} if totals.get("cache_read") else {}
+    return {"billed_units": tokens | searches, "tokens": tokens, **cached}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-import msgspec
-
 from providers import sse
 from providers.unified import (
     Event,
@@ -27,6 +25,9 @@ from providers.unified import (
 from providers.wire.cohere import usage as usages
 from providers.wire.cohere.answer import encode_logprobs, finish_reason
 from providers.wire.cohere.parts import encode_citation
+from providers.wire.jsontext import dumps
+
+_EMPTY_MESSAGE: Json = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
 
 
 class StreamWriter:
@@ -34,8 +35,10 @@ class StreamWriter:
 
     def __init__(self) -> None:
         self._id = ""
-        # Part index -> the part as it started.
+        # Part index -> the part as it started, and its place among those of its kind.
         self._parts: dict[int, Part] = {}
+        self._places: dict[int, int] = {}
+        self._called = 0
         self._cited = 0
         self._reason: StopReason = "unknown"
 
@@ -52,15 +55,16 @@ class StreamWriter:
         match event:
             case Started():
                 self._id = event.id or str(uuid.uuid4())
-                yield {"type": "message-start", "id": self._id, "delta": {"message": {"role": "assistant"}}}
+                yield {"type": "message-start", "id": self._id, "delta": {"message": dict(_EMPTY_MESSAGE)}}
             case PartStarted():
                 self._parts[event.index] = event.part
-                yield from self._start(event.index, event.part)
+                self._places[event.index] = self._place(event.part)
+                yield from self._start(self._places[event.index], event.part)
             case PartDelta():
                 yield from self._piece(event)
             case PartStopped():
                 kind = "tool-call-end" if isinstance(self._parts[event.index], ToolCallPart) else "content-end"
-                yield {"type": kind, "index": event.index}
+                yield {"type": kind, "index": self._places[event.index]}
             case Stopped():
                 self._reason = event.reason
             case Finished():
@@ -68,6 +72,14 @@ class StreamWriter:
                 if event.usage.totals:
                     delta["usage"] = usages.encode(event.usage)
                 yield {"type": "message-end", "id": self._id, "delta": delta}
+
+    def _place(self, part: Part) -> int:
+        """Calls of tools are counted by themselves, and so is what is said."""
+        said = len(self._places) - self._called
+        if not isinstance(part, ToolCallPart):
+            return said
+        self._called += 1
+        return self._called - 1
 
     def _start(self, index: int, part: Part) -> Iterator[Json]:
         match part:
@@ -82,17 +94,18 @@ class StreamWriter:
                 yield _event("content-start", index, {"content": {"type": "text", "text": ""}})
 
     def _piece(self, event: PartDelta) -> Iterator[Json]:
+        place = self._places[event.index]
         match self._parts[event.index]:
             case ToolCallPart():
                 call = {"function": {"arguments": event.text}}
-                yield _event("tool-call-delta", event.index, {"tool_calls": call})
+                yield _event("tool-call-delta", place, {"tool_calls": call})
             case ReasoningPart():
                 if event.text:
-                    yield _event("content-delta", event.index, {"content": {"thinking": event.text}})
+                    yield _event("content-delta", place, {"content": {"thinking": event.text}})
             case _:
                 if event.text or event.logprobs:
                     told = encode_logprobs(event.logprobs)
-                    value = _event("content-delta", event.index, {"content": {"text": event.text}})
+                    value = _event("content-delta", place, {"content": {"text": event.text}})
                     yield {**value, "logprobs": told[0]} if told else value
                 citation = encode_citation(event.citation) if event.citation else None
                 if citation is not None:
@@ -106,4 +119,4 @@ def _event(kind: str, index: int, message: Json) -> Json:
 
 
 def _frame(value: Json) -> bytes:
-    return sse.encode(data=msgspec.json.encode(value), event=str(value["type"]))
+    return sse.encode(data=dumps(value), event=str(value["type"]))

@@ -1,5 +1,6 @@
 """The rerank wire: POST /v2/rerank as Cohere speaks it, and after it Together, OpenRouter, Jina, vLLM and llama.cpp.
 
+`V2` is the same wire with Cohere's own errors; those of `WIRE`, which is POST /v1/rerank, are in OpenAI's shape.
 `VOYAGE` is the same operation in Voyage's words (`top_k`, results in `data`): it has no client side.
 """
 
@@ -10,12 +11,13 @@ import msgspec
 from providers.rerank import RerankAnswer, RerankRequest
 from providers.unified import Answer, Json, Request, Usage
 from providers.wire.base import Admitted
+from providers.wire.cohere.unstreamed import CohereUnstreamed
 from providers.wire.cohere_rerank import answer as answers
 from providers.wire.cohere_rerank import request as requests
 from providers.wire.openai_embeddings.request import own_extra
 from providers.wire.unstreamed import ProviderSide, Unstreamed
 
-__all__ = ["VOYAGE", "WIRE", "CohereRerank", "VoyageRerank"]
+__all__ = ["V2", "VOYAGE", "WIRE", "CohereRerank", "CohereRerankV2", "VoyageRerank"]
 
 
 class CohereRerank(Unstreamed):
@@ -45,6 +47,10 @@ class CohereRerank(Unstreamed):
         return answers.read_usage(body)
 
 
+class CohereRerankV2(CohereUnstreamed, CohereRerank):
+    """Cohere's own: its errors around the same bodies."""
+
+
 class VoyageRerank(ProviderSide):
     """https://docs.voyageai.com/reference/reranker-api"""
 
@@ -68,4 +74,5 @@ class VoyageRerank(ProviderSide):
 
 
 WIRE = CohereRerank()
+V2 = CohereRerankV2()
 VOYAGE = VoyageRerank()

@@ -8,6 +8,7 @@ request.py     body -> unified request                encode.py    unified reque
 answer.py      whole answers                          grounding.py sources -> citations and billed searches
 stream.py      a provider's stream: meter and reader
 writer.py      the stream for a client                usage.py     counts       errors.py    error bodies
+counting.py    countTokens                             signatures.py other providers' signatures, carried by clients
 
 The model and the choice to stream stand in the path, not in the body: `encode_request` leaves them to the adapter. On
 the client's side a surface puts them into the body as "model" and "stream"; `rewrite` takes them out again.
@@ -22,6 +23,7 @@ from providers.errors import ProviderError
 from providers.unified import Answer, Request, Usage
 from providers.wire.base import Admitted, StreamMeter, StreamReader, StreamWriter, Wire
 from providers.wire.gemini import admission, answer, encode, errors, request, stream, writer
+from providers.wire.gemini.counting import GeminiCounting, VertexCounting
 from providers.wire.gemini.names import NAME
 
 
@@ -78,5 +80,7 @@ class Gemini:
 
 
 WIRE: Wire = Gemini()
+COUNT: Wire = GeminiCounting(chat=WIRE)
+VERTEX_COUNT: Wire = VertexCounting(chat=WIRE)
 
-__all__ = ["WIRE", "Gemini"]
+__all__ = ["COUNT", "VERTEX_COUNT", "WIRE", "Gemini"]

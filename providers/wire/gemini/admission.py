@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import msgspec
+from msgspec import Struct
 
 from providers.errors import InvalidRequest
 from providers.unified import Json
@@ -19,17 +20,35 @@ OWN_FIELDS = frozenset({"model", "stream", "drop_unsupported", "dropUnsupported"
 _BODY = msgspec.json.Decoder(Json)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PATH = re.compile(r" - at `(\$[^`]*)`$")
-_ROLES = frozenset({"user", "model", "function"})
+# Google's own clients send what a function returned under "tool", too.
+_ROLES = frozenset({"user", "model", "function", "tool"})
 _CLIENT_TOOLS = frozenset({"functionDeclarations"})
 _MAX_CAP, _MAX_CANDIDATES = 2**31 - 1, 128
 
 
-def parsed(body: bytes) -> Json:
-    """The body as an object with its top-level names in camelCase. Raises InvalidRequest with the path of a fault."""
+def placed(body: bytes, *, model: str, stream: bool) -> bytes:
+    """A client's body with what its path said: the model, and whether the answer streams. All else stays as it came.
+
+    Raises InvalidRequest for a body that is no JSON object.
+    """
     try:
-        value = camel(_BODY.decode(body))
+        fields: dict[str, Any] = _FIELDS.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         refuse(error)
+    return dumps(fields | {"model": model, "stream": stream})
+
+
+def object_of(body: bytes) -> Json:
+    """The JSON object in a body, its top-level names in camelCase. Raises InvalidRequest."""
+    try:
+        return camel(_BODY.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        refuse(error)
+
+
+def parsed(body: bytes) -> Json:
+    """The body as an object with its top-level names in camelCase. Raises InvalidRequest with the path of a fault."""
+    value = object_of(body)
     contents = value.get("contents")
     if not isinstance(contents, list) or not contents:
         _wrong("$.contents", "a list of at least one content is needed")
@@ -37,14 +56,50 @@ def parsed(body: bytes) -> Json:
         path = f"$.contents[{index}]"
         if not isinstance(content, dict):
             _wrong(path, "an object is needed")
-        if content.get("role", "user") not in _ROLES:
-            _wrong(f"{path}.role", f"use 'user' or 'model', not {content['role']!r}")
+        role = content.get("role", "user")
+        if not isinstance(role, str) or role not in _ROLES:
+            _wrong(f"{path}.role", f"use 'user' or 'model', not {role!r}")
         parts = content.get("parts", [])
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
             _wrong(f"{path}.parts", "a list of objects is needed")
-    if not isinstance(value.get("generationConfig", {}), dict):
-        _wrong("$.generationConfig", "an object is needed")
+    for name in ("generationConfig", "toolConfig"):
+        if not isinstance(value.get(name, {}), dict):
+            _wrong(f"$.{name}", "an object is needed")
+    if not isinstance(value.get("systemInstruction", {}), dict | str):
+        _wrong("$.systemInstruction", "a content is needed: {\"parts\": [{\"text\": ...}]}")
+    tools = value.get("tools", [])
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        _wrong("$.tools", "a list of objects is needed")
     return value
+
+
+class _Config(Struct, rename="camel", gc=False):
+    """The settings that every provider has a word for. JSON of a proto may write numbers as text."""
+
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: float | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    response_logprobs: bool | None = None
+    logprobs: int | None = None
+    candidate_count: int | None = None
+    stop_sequences: list[str] | None = None
+
+
+def checked_config(value: Json) -> Json:
+    """`generationConfig` of a parsed body, its usual settings of the right type. Raises InvalidRequest."""
+    config = obj(value.get("generationConfig"))
+    try:
+        known = msgspec.convert(config, _Config, strict=False)
+    except msgspec.ValidationError as error:
+        found = _PATH.search(str(error))
+        path = f"$.generationConfig{found[1][1:] if found else ''}"
+        raise InvalidRequest(f"{path}: {_PATH.sub('', str(error))}.", param=path) from error
+    right = msgspec.to_builtins(known)
+    return {name: right.get(name, item) for name, item in config.items()}
 
 
 def admit(body: bytes) -> Admitted:
@@ -54,7 +109,7 @@ def admit(body: bytes) -> Admitted:
     if not isinstance(model, str) or not model:
         _wrong("$.model", "the name of a model is needed")
     config = obj(value.get("generationConfig"))
-    media, media_bytes = _media(value["contents"])
+    media, media_bytes = media_of(value["contents"])
     return Admitted(
         model=model.removeprefix("models/"),
         stream=value.get("stream") is True,
@@ -83,7 +138,7 @@ def rewrite(admitted: Admitted, *, max_output_tokens: int | None = None) -> byte
     return dumps(fields)
 
 
-def refuse(error: msgspec.DecodeError | RecursionError) -> NoReturn:
+def refuse(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> NoReturn:
     """Raises what msgspec found wrong with a body as InvalidRequest, with the path of the field as its param."""
     if isinstance(error, RecursionError):
         raise InvalidRequest("The request body is nested too deep.", param="$") from error
@@ -100,12 +155,14 @@ def _positive(config: Json, name: str, *, most: int) -> int | None:
     value = config.get(name)
     if value is None:
         return None
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)  # JSON of a proto may write numbers as text
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         _wrong(f"$.generationConfig.{name}", f"a whole number from 1 to {most} is needed, not {value!r}")
     return value
 
 
-def _media(contents: list[Json]) -> tuple[dict[str, int], int]:
+def media_of(contents: list[Json]) -> tuple[dict[str, int], int]:
     """(kind -> how many, bytes of inline base64). Text that is sent as a file is text, not media."""
     media: dict[str, int] = {}
     inline = 0

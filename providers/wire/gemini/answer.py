@@ -26,7 +26,7 @@ from providers.unified import (
     ToolResultPart,
     Usage,
 )
-from providers.wire.gemini import grounding, parts, usage
+from providers.wire.gemini import grounding, parts, signatures, usage
 from providers.wire.gemini.errors import error_from
 from providers.wire.gemini.history import arguments
 from providers.wire.gemini.names import NAME, camel, dumps, obj, objects, string
@@ -175,6 +175,20 @@ def logprobs(candidate: Json) -> Json | None:
     return {"content": content, "refusal": None}
 
 
+def logprobs_result(value: Json | None) -> Json:
+    """`logprobsResult` of log probabilities in the words of the chat wire; {} for none."""
+    tokens = objects((value or {}).get("content"))
+    if not tokens:
+        return {}
+    tops = [{"candidates": [_candidate(top) for top in objects(token.get("topLogprobs"))]} for token in tokens]
+    result: Json = {"chosenCandidates": [_candidate(token) for token in tokens]}
+    return result | ({"topCandidates": tops} if any(top["candidates"] for top in tops) else {})
+
+
+def _candidate(token: Json) -> Json:
+    return {"token": string(token.get("token")), "logProbability": token.get("logprob")}
+
+
 def _token(value: Json) -> Json:
     text, number = string(value.get("token")), value.get("logProbability")
     said = number if isinstance(number, int | float) and not isinstance(number, bool) else 0.0
@@ -186,35 +200,42 @@ def _token(value: Json) -> Json:
 
 def encode_answer(answer: Answer) -> bytes:
     """A `GenerateContentResponse`."""
-    body: Json = {"candidates": [_encode_choice(choice) for choice in answer.choices]}
-    raw = answer.usage.raw if answer.wire == NAME else None
+    own = answer.wire == NAME
+    body: Json = {"candidates": [_encode_choice(choice, own=own) for choice in answer.choices]}
+    raw = answer.usage.raw if own else None
     body["usageMetadata"] = usage.write(answer.usage) if raw is None else raw
     body |= {"modelVersion": answer.model, "responseId": answer.id}
     if answer.created:
         body["createTime"] = datetime.fromtimestamp(answer.created, UTC).isoformat().replace("+00:00", "Z")
-    return dumps(body | (answer.extra if answer.wire == NAME else {}))
+    return dumps(body | (answer.extra if own else {}))
 
 
 def finish_reason(reason: StopReason) -> str:
     return _WORDS.get(reason, "STOP")
 
 
-def _encode_choice(choice: Choice) -> Json:
-    candidate: Json = {"content": {"role": "model", "parts": answer_parts(choice.parts)}}
+def _encode_choice(choice: Choice, *, own: bool) -> Json:
+    candidate: Json = {"content": {"role": "model", "parts": answer_parts(choice.parts, own=own)}}
     candidate |= {"finishReason": finish_reason(choice.stop_reason), "index": choice.index}
     sources = grounding_metadata(choice.parts)
-    return candidate | ({"groundingMetadata": sources} if sources else {})
+    if sources:
+        candidate["groundingMetadata"] = sources
+    likely = logprobs_result(choice.logprobs)
+    return candidate | ({"logprobsResult": likely} if likely else {})
 
 
-def answer_parts(said: Iterable[Part]) -> list[Json]:
-    """Content parts; a signature goes onto the part after it, or onto an empty text at the end."""
+def answer_parts(said: Iterable[Part], *, own: bool) -> list[Json]:
+    """Content parts; a signature goes onto the part after it, or onto an empty text at the end.
+
+    `own`: the answer is Google's, and so are its signatures.
+    """
     values: list[Json] = []
     signature = ""
     for part in said:
-        if isinstance(part, ReasoningPart) and not part.text:
-            signature = part.signature or signature
+        if isinstance(part, ReasoningPart) and not part.text and not part.redacted:
+            signature = signature_of(part, own=own) or signature
             continue
-        value = answer_part(part)
+        value = answer_part(part, own=own)
         if value is None:
             continue
         if signature and not isinstance(part, ReasoningPart):
@@ -223,14 +244,19 @@ def answer_parts(said: Iterable[Part]) -> list[Json]:
     return [*values, {"text": "", "thoughtSignature": signature}] if signature else values
 
 
-def answer_part(part: Part) -> Json | None:
+def signature_of(part: ReasoningPart, *, own: bool) -> str:
+    return part.signature if own and not part.redacted else signatures.carried(part)
+
+
+def answer_part(part: Part, *, own: bool) -> Json | None:
     """A part of an answer; None for what a client of this wire could not have asked for."""
     match part:
         case TextPart() | RefusalPart():
             return {"text": part.text} if part.text else None
         case ReasoningPart():
-            signed = {"thoughtSignature": part.signature} if part.signature else {}
-            return {"text": part.text, "thought": True, **signed} if part.text else None
+            signature = signature_of(part, own=own)
+            signed = {"thoughtSignature": signature} if signature else {}
+            return {"text": part.text, "thought": True, **signed} if part.text or part.redacted else None
         case ToolCallPart():
             return parts.call_part(part, arguments(part.arguments))
         case ImagePart() | FilePart():

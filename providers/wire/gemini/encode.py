@@ -5,15 +5,19 @@ The user and the metadata of a request are in the gateway's own books, and Googl
 
 from __future__ import annotations
 
+import re
+
 from providers.unified import Json, Request, Tool, ToolChoice
 from providers.wire.gemini import history, settings
-from providers.wire.gemini.names import NAME, dumps, objects
+from providers.wire.gemini.names import NAME, dumps
 from providers.wire.gemini.refusal import Refusal
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "named": "ANY"}
 _PLAIN_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
 _TIERS = frozenset({"flex", "priority"})
-_MERGED = frozenset({"tools", "toolConfig", "generationConfig"})
+# Fields of `extra` that stand within another one, by their path.
+_FUNCTION_OPTION = re.compile(r"tools\[\d+\]\.functionDeclarations\[\d+\]\..+")
+_OTHER_TOOL = re.compile(r"tools\[(\d+)\]\.[^.]+")
 
 
 def encode_request(request: Request, *, drop_unsupported: bool = False) -> bytes:
@@ -22,40 +26,51 @@ def encode_request(request: Request, *, drop_unsupported: bool = False) -> bytes
     extra = request.extra if refusal.own else {}
     for name in () if refusal.own else request.extra:
         refusal.cannot(name, "this field is not known to this provider")
-    if request.parallel_tool_calls is False:
+    if request.wants_one_call:
         refusal.cannot("parallel_tool_calls", "this provider cannot be kept to one call at a time")
     system, contents = history.contents(request, refusal)
     body: Json = {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}
-    config = settings.generation_config(request, refusal) | _merged(extra, "generationConfig")
-    if request.reasoning is not None and "thinkingConfig" in extra.get("generationConfig", {}):
-        config["thinkingConfig"] = settings.thinking(request, refusal) | extra["generationConfig"]["thinkingConfig"]
+    config = settings.generation_config(request, refusal) | _inside(extra, "generationConfig")
+    if request.reasoning is not None and "generationConfig.thinkingConfig" in extra:
+        config["thinkingConfig"] = settings.thinking(request, refusal) | extra["generationConfig.thinkingConfig"]
     if config:
         body["generationConfig"] = config
     _add_tools(body, request, extra)
     _add_tier(body, request, refusal)
-    body |= {name: value for name, value in extra.items() if name not in _MERGED}
+    if request.wire == NAME and request.metadata:
+        body["labels"] = request.metadata
+    body |= {name: value for name, value in extra.items() if "." not in name}
     return dumps(body)
 
 
-def _merged(extra: Json, name: str) -> Json:
-    value = extra.get(name)
-    return value if isinstance(value, dict) else {}
+def _inside(extra: Json, name: str) -> Json:
+    """The fields of `extra` that stand within the field `name`."""
+    return {key.removeprefix(f"{name}."): value for key, value in extra.items() if key.startswith(f"{name}.")}
 
 
 def _add_tools(body: Json, request: Request, extra: Json) -> None:
     options: dict[str, Json] = {}
-    others: list[Json] = []
-    for entry in objects(extra.get("tools")):
-        declared = objects(entry.get("functionDeclarations"))
-        options |= {str(item.get("name")): item for item in declared}
-        others += [] if declared else [entry]
+    others: dict[int, Json] = {}
+    for path, value in extra.items():
+        other = _OTHER_TOOL.fullmatch(path)
+        if other:
+            place = int(other[1])
+            others[place] = others.get(place, {}) | value
+        elif _FUNCTION_OPTION.fullmatch(path):
+            name = str(value.get("name"))
+            options[name] = options.get(name, {}) | value
     functions = [_function(tool) | options.get(tool.name, {}) for tool in request.tools]
-    tools = ([{"functionDeclarations": functions}] if functions else []) + others
+    if functions:
+        # Where they stood among Google's own, as far as these tell.
+        others[next(place for place in range(len(others) + 1) if place not in others)] = {
+            "functionDeclarations": functions
+        }
+    tools = [others[place] for place in sorted(others)]
     if tools:
         body["tools"] = tools
-    config = _merged(extra, "toolConfig")
+    config = _inside(extra, "toolConfig")
     calling = _calling(request.tool_choice, strict=any(tool.strict for tool in request.tools))
     if calling:
         config = {"functionCallingConfig": calling} | config

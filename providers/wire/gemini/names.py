@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
-import msgspec
-
 from providers.unified import Json
+from providers.wire.jsontext import dumps as dumps
 
 NAME = "gemini"
 _UNDERSCORE = re.compile(r"_([a-z0-9])")
@@ -36,17 +34,3 @@ def objects(value: Any) -> list[Json]:
 def string(value: Any) -> str:
     """`value` if it is text; anything else is no text."""
     return value if isinstance(value, str) else ""
-
-
-def dumps(value: Any) -> bytes:
-    """JSON bytes. Half a surrogate pair, which UTF-8 cannot hold, is written as the escape it came as."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return json.dumps(value, default=_raw, separators=(",", ":")).encode()
-
-
-def _raw(value: Any) -> Any:
-    if isinstance(value, msgspec.Raw):
-        return json.loads(bytes(value))
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

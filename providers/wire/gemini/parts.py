@@ -19,11 +19,11 @@ from providers.unified import (
     Json,
     OpaquePart,
     Part,
-    ReasoningPart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
 )
+from providers.wire.gemini import signatures
 from providers.wire.gemini.names import NAME, camel, dumps, objects, string
 
 Result = TextPart | ImagePart | FilePart
@@ -47,7 +47,8 @@ class Calls:
         name, call_id = string(call.get("name")), string(call.get("id"))
         if not call_id:
             self._made += 1
-            call_id = "call_" + hashlib.sha256(f"{self._seed}/{self._made}/{name}".encode()).hexdigest()[:24]
+            seed = f"{self._seed}/{self._made}/{name}".encode("utf-8", "surrogatepass")
+            call_id = "call_" + hashlib.sha256(seed).hexdigest()[:24]
         self._open.append((name, call_id))
         return call_id
 
@@ -68,8 +69,8 @@ def decode_part(value: Json, calls: Calls) -> list[Part]:
     thought = said.pop("thought", None) is True
     part = _decode(said, calls)
     if thought and isinstance(part, TextPart):
-        return [ReasoningPart(text=part.text, signature=signature)] if part.text or signature else []
-    signed: list[Part] = [ReasoningPart(signature=signature)] if signature else []
+        return [signatures.read(part.text, signature)] if part.text or signature else []
+    signed: list[Part] = [signatures.read("", signature)] if signature else []
     if part is None or (thought and not isinstance(part, TextPart)):
         return [OpaquePart(wire=NAME, value=value)]
     if isinstance(part, TextPart) and not part.text:

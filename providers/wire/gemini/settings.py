@@ -53,7 +53,7 @@ def thinking(request: Request, refusal: Refusal) -> Json:
     if not reasoning.enabled or reasoning.effort == "none":
         # Models that always think refuse this in words that say so.
         return {"thinkingBudget": 0}
-    shown: Json = {"includeThoughts": True}
+    shown: Json = {"includeThoughts": not reasoning.hidden}
     if reasoning.budget_tokens is not None:
         return {"thinkingBudget": reasoning.budget_tokens, **shown}
     by_level = models.thinks_by_level(request.model)

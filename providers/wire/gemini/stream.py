@@ -34,6 +34,9 @@ from providers.wire.gemini import answer, grounding, parts, usage
 from providers.wire.gemini.errors import error_from
 from providers.wire.gemini.names import camel, obj, objects, string
 
+# A chunk that begins an answer has one of these.
+_BEGINS = ("candidates", "responseId", "modelVersion", "usageMetadata")
+
 
 class _Array:
     """The entries of a JSON array, as its bytes arrive."""
@@ -187,7 +190,8 @@ class Reader(Watch):
 
     def _read(self, value: Json) -> Iterator[Event]:
         answer.refused(value)
-        if not self._started:
+        # What nobody knows yet does not begin the answer.
+        if not self._started and any(name in value for name in _BEGINS):
             self._started = True
             self._id = string(value.get("responseId"))
             yield Started(id=self._id, model=self.model, created=answer.created_at(value))

@@ -27,20 +27,22 @@ _TRAFFIC = {
 def read(raw: Any, *, searches: int = 0, maps: int = 0) -> Usage:
     """Totals of one `usageMetadata` and of the grounding beside it. Odd counts are flagged and left out.
 
-    source: "reported" with an input count, "none" without one or with a whole that cannot be used.
+    source: "reported" with an input count and a word on the output, "partial" without the latter, "none" without an
+    input count or with a whole that cannot be used.
     """
     flat = {name: number for name, number in (("web_searches", searches), ("maps_queries", maps)) if number}
     if raw is None:
         return Usage(totals=dict(flat), source="partial") if flat else NO_USAGE
     counts = Counts(raw)
     totals = _totals(counts)
-    reported = bool(totals)
-    if reported:
+    reported = "output" in totals
+    if "input" in totals:
         _add_input_parts(totals, counts)
+    if reported:
         _add_output_parts(totals, counts)
     return Usage(
         totals={**totals, **flat},
-        source="reported" if reported else ("partial" if flat else "none"),
+        source="reported" if reported else ("partial" if totals or flat else "none"),
         raw=raw if isinstance(raw, dict) else None,
         flags=counts.flags,
         service_tier=_tier(counts.raw),
@@ -84,6 +86,9 @@ def _totals(counts: Counts) -> dict[str, int | Decimal]:
     if prompt is None:
         return {}
     whole_input = prompt + (tools or 0)
+    if candidates is None and thoughts is None and total is None:
+        # A zero is not written, but then the total says so.
+        return {"input": whole_input}
     output = (candidates or 0) + (thoughts or 0)
     if candidates is None and total is not None and total > whole_input + output:
         counts.flag("derived:candidatesTokenCount")

@@ -22,6 +22,9 @@ from providers.unified import (
 from providers.wire.gemini import answer, usage
 from providers.wire.gemini.names import dumps
 
+# Stands for a thought whose text was begun: the text itself is not kept.
+_THOUGHT = ReasoningPart(text="...")
+
 
 class Writer:
     """See `providers.wire.base.StreamWriter`. A function call goes out whole, when its arguments are."""
@@ -61,12 +64,14 @@ class Writer:
         key = (event.choice, event.index)
         self._parts[key] = part
         match part:
+            case ReasoningPart() if part.redacted:
+                pass
             case TextPart() | RefusalPart() | ReasoningPart():
                 signature = part.signature if isinstance(part, ReasoningPart) else ""
                 return self._continue(PartDelta(event.index, part.text, signature, choice=event.choice))
             case ToolCallPart():
                 return b""
-        value = answer.answer_part(part)
+        value = answer.answer_part(part, own=False)
         return b"" if value is None else self._chunk(event.choice, self._signed(event.choice, value))
 
     def _continue(self, event: PartDelta) -> bytes:
@@ -77,28 +82,32 @@ class Writer:
             self._parts[key] = ToolCallPart(id=part.id, name=part.name, arguments=arguments)
             return b""
         if isinstance(part, ReasoningPart):
-            return self._think(event)
+            if event.text:
+                self._parts[key] = _THOUGHT
+            return self._think(event, told=part is _THOUGHT)
         if event.citation is not None:
             cited = answer.grounding_metadata([TextPart("", citations=(event.citation,))])
             self._sources.setdefault(event.choice, []).extend(cited.get("groundingChunks", ()))
         if not event.text:
-            return b""
-        return self._chunk(event.choice, self._signed(event.choice, {"text": event.text}))
+            return self._chunk(event.choice, None, logprobs=event.logprobs) if event.logprobs else b""
+        said = self._signed(event.choice, {"text": event.text})
+        return self._chunk(event.choice, said, logprobs=event.logprobs)
 
-    def _think(self, event: PartDelta) -> bytes:
-        if event.text:
-            signed = {"thoughtSignature": event.signature} if event.signature else {}
+    def _think(self, event: PartDelta, *, told: bool) -> bytes:
+        """A signature ends the thought whose text was `told` before it; one of no text waits for the next part."""
+        signature = answer.signature_of(ReasoningPart(signature=event.signature), own=False)
+        if event.text or (told and signature):
+            signed = {"thoughtSignature": signature} if signature else {}
             return self._chunk(event.choice, {"text": event.text, "thought": True, **signed})
-        if event.signature:
-            waiting = self._signatures.get(event.choice, "")
-            self._signatures[event.choice] = waiting + event.signature
+        if signature:
+            self._signatures[event.choice] = signature
         return b""
 
     def _stop(self, event: PartStopped) -> bytes:
         part = self._parts.pop((event.choice, event.index), None)
         if not isinstance(part, ToolCallPart):
             return b""
-        value = answer.answer_part(part)
+        value = answer.answer_part(part, own=False)
         return b"" if value is None else self._chunk(event.choice, self._signed(event.choice, value))
 
     def _signed(self, choice: int, value: Json) -> Json:
@@ -121,6 +130,10 @@ class Writer:
         said = {} if counts is None else {"usageMetadata": counts}
         return encode(data=dumps({"candidates": candidates, **said, **self._head}))
 
-    def _chunk(self, choice: int, part: Json) -> bytes:
-        candidate = {"content": {"role": "model", "parts": [part]}, "index": choice}
+    def _chunk(self, choice: int, part: Json | None, *, logprobs: Json | None = None) -> bytes:
+        parts = [] if part is None else [part]
+        candidate: Json = {"content": {"role": "model", "parts": parts}, "index": choice}
+        likely = answer.logprobs_result(logprobs)
+        if likely:
+            candidate["logprobsResult"] = likely
         return encode(data=dumps({"candidates": [candidate], **self._head}))

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from providers.errors import InvalidRequest
+from providers.wire import unread
 from providers.wire.base import Admitted
 from providers.wire.openai_chat.dialect import Dialect
 from providers.wire.openai_chat.parts import unsupported
@@ -43,12 +44,19 @@ class _Call(Struct, frozen=True, gc=False):
     function: _Function | None = None
 
 
-class _Message(Struct, frozen=True, gc=False):
+class _Spoken(Struct, frozen=True, gc=False, kw_only=True):
     role: Role
-    content: str | list[_Part] | None = None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[_Call] | None = None
+
+
+class _Message(_Spoken, frozen=True, gc=False, kw_only=True):
+    content: str | list[_Part] | None = None
+
+
+class _Unread(_Spoken, frozen=True, gc=False, kw_only=True):
+    content: Raw = _ABSENT
 
 
 class _Tool(Struct, frozen=True, gc=False):
@@ -60,9 +68,8 @@ class _StreamOptions(Struct, frozen=True, gc=False):
     include_usage: bool | None = None
 
 
-class _Body(Struct, frozen=True, gc=False):
+class _Settings(Struct, frozen=True, gc=False, kw_only=True):
     model: Annotated[str, Meta(min_length=1)]
-    messages: Annotated[list[_Message], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: _Cap | None = None
@@ -87,7 +94,18 @@ class _Body(Struct, frozen=True, gc=False):
     drop_unsupported: bool | None = None
 
 
+class _Body(_Settings, frozen=True, gc=False, kw_only=True):
+    messages: Annotated[list[_Message], Meta(min_length=1)]
+
+
+class _UnreadBody(_Settings, frozen=True, gc=False, kw_only=True):
+    messages: Annotated[list[_Unread], Meta(min_length=1)]
+
+
+# What is wrong is told by the one that reads all; the other is several times as fast.
 _BODY = msgspec.json.Decoder(_Body)
+_UNREAD_BODY = msgspec.json.Decoder(_UnreadBody)
+_PARTS = msgspec.json.Decoder(list[_Part])
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([^`]+)`")
@@ -111,15 +129,16 @@ _CLIENT_TOOLS = ("function", "custom")
 def admit(body: bytes) -> Admitted:
     """Reads a chat body once by its known fields. Raises InvalidRequest, `param` the JSON path of what is wrong."""
     try:
-        known = _BODY.decode(body)
+        known = _UNREAD_BODY.decode(body)
+        media, media_bytes = _media(known.messages)
         fields = _FIELDS.decode(body)
     except msgspec.ValidationError as error:
+        error = _told_with_its_path(body, error)
         raise invalid_field(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", param="$") from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deep.", param="$") from error
-    media, media_bytes = _media(known.messages)
     stream = bool(known.stream)
     caps = [cap for cap in (known.max_tokens, known.max_completion_tokens) if cap is not None]
     return Admitted(
@@ -138,6 +157,14 @@ def admit(body: bytes) -> Admitted:
         metadata=known.metadata or {},
         drop_unsupported=bool(known.drop_unsupported),
     )
+
+
+def _told_with_its_path(body: bytes, error: msgspec.ValidationError) -> msgspec.ValidationError:
+    try:
+        _BODY.decode(body)
+    except msgspec.ValidationError as told:
+        return told
+    return error
 
 
 def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
@@ -160,7 +187,7 @@ def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None, di
         # The server tells its usage unasked, and does not know the field.
         fields.pop("stream_options", None)
     elif admitted.stream:
-        fields["stream_options"] = _with_usage(fields.get("stream_options"))
+        fields["stream_options"] = with_usage(fields.get("stream_options"))
     if dialect.renamed or dialect.refused:
         _adapt(fields, admitted, dialect)
     return msgspec.json.encode(fields)
@@ -191,7 +218,7 @@ def _set_cap(fields: dict[str, Raw], admitted: Admitted, cap: int | None, dialec
         fields[name] = _raw(min(own, cap))
 
 
-def _with_usage(options: Raw | None) -> Raw:
+def with_usage(options: Raw | None) -> Raw:
     kept = _FIELDS.decode(options) if options is not None and bytes(options) != _NULL else {}
     kept["include_usage"] = _TRUE
     return _raw(kept)
@@ -201,23 +228,23 @@ def _raw(value: object) -> Raw:
     return Raw(msgspec.json.encode(value))
 
 
-def _has_server_tools(known: _Body, fields: dict[str, Raw]) -> bool:
+def _has_server_tools(known: _Settings, fields: dict[str, Raw]) -> bool:
     """Tools that the provider runs itself, and whose results it counts as input."""
     if bytes(known.web_search_options) not in (b"", _NULL) or "plugins" in fields:
         return True
     return any(tool.type not in _CLIENT_TOOLS for tool in known.tools or ())
 
 
-def _media(messages: list[_Message]) -> tuple[dict[str, int], int]:
-    """(how many of each kind of media, bytes of inline base64 among them)."""
+def _media(messages: list[_Unread]) -> tuple[dict[str, int], int]:
+    """(how many of each kind of media, bytes of inline base64 among them). Raises ValidationError."""
     media: dict[str, int] = {}
     inline = 0
     for message in messages:
-        if message.content.__class__ is not list:
+        if unread.is_text(message.content) or unread.is_absent(message.content):
             continue
-        for part in message.content or ():
-            kind = _KINDS.get(part.type) if isinstance(part, _Part) else None
-            if kind is not None and isinstance(part, _Part):
+        for part in _PARTS.decode(message.content):
+            kind = _KINDS.get(part.type)
+            if kind is not None:
                 media[kind] = media.get(kind, 0) + 1
                 inline += _inline_bytes(part)
     return media, inline

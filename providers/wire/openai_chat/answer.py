@@ -6,8 +6,6 @@ import time
 import uuid
 from typing import Any
 
-import msgspec
-
 from providers.counts import decode, decode_exact
 from providers.errors import InvalidRequest, MalformedAnswer
 from providers.unified import (
@@ -25,13 +23,20 @@ from providers.unified import (
     ToolCallPart,
     Usage,
 )
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat import usage as usages
 from providers.wire.openai_chat.dialect import Dialect
 from providers.wire.openai_chat.errors import error_from
-from providers.wire.openai_chat.parts import NAME, decode_content, decode_part, encode_details, string
+from providers.wire.openai_chat.parts import NAME, decode_content, decode_part, encode_details, epoch_s, string
 from providers.wire.openai_chat.request_in import decode_assistant
 
 _READ = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier"})
+_READ_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs"})
+_READ_OF_MESSAGE = frozenset({
+    "role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning", "reasoning_details", "annotations",
+    "images", "audio",
+})  # fmt: skip
+_OF_MESSAGE = "message."
 _STOP_REASONS: dict[str, StopReason] = {
     "stop": "stop",
     "eos": "stop",
@@ -114,13 +119,12 @@ def decode_answer(body: bytes, *, dialect: Dialect) -> Answer:
     choices = value.get("choices")
     if not isinstance(choices, list):
         raise MalformedAnswer("The provider's answer has no 'choices'.")
-    created = value.get("created")
     return Answer(
         id=string(value.get("id")),
         model=string(value.get("model")),
         choices=tuple(_choice(choice, at, value) for at, choice in enumerate(choices) if isinstance(choice, dict)),
         usage=usage_of(value, body, dialect=dialect),
-        created=created if isinstance(created, int) else 0,
+        created=epoch_s(value.get("created")),
         extra={key: item for key, item in value.items() if key not in _READ and item is not None},
         wire=NAME,
     )
@@ -140,7 +144,17 @@ def _choice(value: Json, at: int, answer: Json) -> Choice:
         stop_reason=stop_reason(value.get("finish_reason")),
         index=index if isinstance(index, int) else at,
         logprobs=logprobs_of(value),
+        extra=_extra_of(value, message),
     )
+
+
+def _extra_of(choice: Json, message: Json) -> Json:
+    """What nobody knows of a choice, and of its message by "message.<name>"."""
+    extra = {name: item for name, item in choice.items() if name not in _READ_OF_CHOICE and item is not None}
+    for name, item in message.items():
+        if name not in _READ_OF_MESSAGE and item is not None:
+            extra[f"{_OF_MESSAGE}{name}"] = item
+    return extra
 
 
 def citations_of(message: Json) -> list[Json]:
@@ -197,24 +211,28 @@ def encode_answer(answer: Answer) -> bytes:
         object="chat.completion",
         created=answer.created or int(time.time()),
         model=answer.model,
-        choices=[_encode_choice(choice) for choice in answer.choices],
+        choices=[_encode_choice(choice, own=answer.wire == NAME) for choice in answer.choices],
     )
     if answer.usage.totals:
         body["usage"] = encode_usage(answer.usage)
     if answer.usage.service_tier in TIERS:
         body["service_tier"] = answer.usage.service_tier
-    return msgspec.json.encode(body)
+    return dumps(body)
 
 
 def new_id() -> str:
     return f"chatcmpl-{uuid.uuid4().hex}"
 
 
-def _encode_choice(choice: Choice) -> Json:
+def _encode_choice(choice: Choice, *, own: bool) -> Json:
     called = any(isinstance(part, ToolCallPart) for part in choice.parts)
+    extra = choice.extra if own else {}
+    beside = {name: item for name, item in extra.items() if not name.startswith(_OF_MESSAGE)}
+    within = {name.removeprefix(_OF_MESSAGE): item for name, item in extra.items() if name not in beside}
     return {
+        **beside,
         "index": choice.index,
-        "message": encode_message(choice.parts),
+        "message": within | encode_message(choice.parts),
         "logprobs": choice.logprobs,
         "finish_reason": finish_reason(choice.stop_reason, called_tools=called),
     }

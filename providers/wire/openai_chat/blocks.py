@@ -8,11 +8,11 @@ from providers.wire.openai_chat.dialect import Dialect
 
 def in_dialect(block: Json, dialect: Dialect) -> Json:
     """The block as this server takes it."""
-    match block.get("type"):
-        case "file" if dialect.document_urls:
-            return _document(block["file"])
-        case "input_audio" if dialect.bare_audio:
-            return {"type": "input_audio", "input_audio": block["input_audio"]["data"]}
+    match block:
+        case {"type": "file", "file": dict(file)} if dialect.document_urls:
+            return _document(file)
+        case {"type": "input_audio", "input_audio": {"data": data}} if dialect.bare_audio:
+            return {"type": "input_audio", "input_audio": data}
     return block
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from providers.counts import decode
@@ -29,6 +28,7 @@ from providers.errors import (
     UpstreamError,
 )
 from providers.scrub import scrub
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat.parts import string
 
 _Kind = type[ProviderError]
@@ -312,4 +312,4 @@ def encode_error(
         "request_id": request_id or None,
         "call_id": call_id or None,
     }
-    return msgspec.json.encode({"error": error})
+    return dumps({"error": error})

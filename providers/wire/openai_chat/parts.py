@@ -19,6 +19,7 @@ from providers.unified import (
 )
 
 NAME = "openai_chat"
+_YEAR_10000_S = 253_402_300_800
 _DATA_URL = re.compile(r"data:([^;,]*(?:;[^;,]+=[^;,]+)*);base64,(.*)", re.DOTALL)
 
 
@@ -59,6 +60,11 @@ def text_of(value: Any) -> str:
 def string(value: Any) -> str:
     """`value` if it is text; anything else is no text."""
     return value if isinstance(value, str) else ""
+
+
+def epoch_s(value: Any) -> int:
+    """`value` as seconds since 1970; 0 where it says no second that a calendar knows."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < _YEAR_10000_S else 0
 
 
 def _text(value: Json) -> Part | None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from providers.errors import InvalidRequest, Unsupported
 from providers.unified import (
     FilePart,
@@ -28,7 +26,8 @@ from providers.unified import (
     ToolChoice,
     ToolResultPart,
 )
-from providers.wire.base import json_object
+from providers.wire import unread
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat.admit import admit
 from providers.wire.openai_chat.parts import NAME, decode_content, decode_reasoning, string
 
@@ -50,6 +49,8 @@ _SAME_NAME = (
     "metadata",
     "service_tier",
 )
+# As Mistral's client calls them.
+_OTHER_NAMES = {"random_seed": "seed"}
 _REASONING = ("reasoning_details", "reasoning_content", "reasoning")
 _SCHEMA_FIELDS = frozenset({"name", "schema", "strict", "description"})
 _CALL_FIELDS = frozenset({"id", "type", "function", "index"})
@@ -59,12 +60,15 @@ _CHOICE_WORDS = {"auto": "auto", "none": "none", "required": "required", "any": 
 def decode_request(body: bytes) -> Request:
     """Raises InvalidRequest with the JSON path for a body that `admit` refuses, and for the retired function calls."""
     admitted = admit(body)
-    value = json_object(body)
+    value = unread.read(body)
     _refuse_retired(value)
     extra: Json = {}
     messages = tuple(_message(item, index, extra) for index, item in enumerate(value["messages"]))
     tools = _tools(value.get("tools") or (), extra)
     fields = {key: item for key, item in value.items() if item is not None and key not in _READ}
+    for own, usual in _OTHER_NAMES.items():
+        if own in fields and usual not in fields:
+            fields[usual] = fields.pop(own)
     known: dict[str, Any] = {name: fields.pop(name) for name in _SAME_NAME if name in fields}
     stop = fields.pop("stop", ())
     request = Request(
@@ -85,6 +89,13 @@ def decode_request(body: bytes) -> Request:
     _keep_stream_options(fields)
     extra.update(fields)
     return request
+
+
+def _says_nothing(value: Any) -> bool:
+    """Clients send answers back with marks of their own that are off: Mistral's `"prefix": false`, litellm's
+    `"provider_specific_fields": {"refusal": null}`.
+    """
+    return value is False or (isinstance(value, dict) and all(item is None for item in value.values()))
 
 
 def _refuse_retired(value: Json) -> None:
@@ -116,7 +127,7 @@ def _message(value: Json, index: int, extra: Json) -> Message:
             held.update({f"tool_calls[{at}].{key}": item for key, item in unknown.items() if call.get("function")})
     else:
         parts = content
-    extra.update({f"messages[{index}].{key}": item for key, item in held.items()})
+    extra.update({f"messages[{index}].{key}": item for key, item in held.items() if not _says_nothing(item)})
     return Message(role=role, parts=tuple(parts), name=name)
 
 
@@ -148,7 +159,7 @@ def arguments_text(arguments: Any) -> str:
     """Some servers send the arguments as an object instead of its JSON text."""
     if isinstance(arguments, str):
         return arguments
-    return "" if arguments is None else msgspec.json.encode(arguments).decode()
+    return "" if arguments is None else dumps(arguments).decode()
 
 
 def _tool_result(call_id: str, content: list[Part], index: int) -> ToolResultPart:

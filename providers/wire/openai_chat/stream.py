@@ -44,7 +44,7 @@ from providers.wire.openai_chat.answer import (
 )
 from providers.wire.openai_chat.dialect import Dialect
 from providers.wire.openai_chat.errors import error_from
-from providers.wire.openai_chat.parts import NAME, decode_content, decode_reasoning, string
+from providers.wire.openai_chat.parts import NAME, decode_content, decode_reasoning, epoch_s, string
 from providers.wire.openai_chat.request_in import arguments_text
 
 _DONE = b"[DONE]"
@@ -170,10 +170,7 @@ class Reader(Watch):
         # Azure begins with a chunk about the prompt that has neither model nor choices.
         if not self._started and (choices or value.get("model")):
             self._started = True
-            created = value.get("created")
-            yield Started(
-                id=string(value.get("id")), model=self._model, created=created if isinstance(created, int) else 0
-            )
+            yield Started(id=string(value.get("id")), model=self._model, created=epoch_s(value.get("created")))
         self._sources = search_results(value) or self._sources
         for at, choice in enumerate(choices):
             index = choice.get("index")
@@ -192,12 +189,14 @@ class Reader(Watch):
 
 
 class _Choice:
-    """The parts of one choice. At most one is open: the next one closes it."""
+    """The parts of one choice. The next part closes the one that is open, but a call stays open beside other calls:
+    their pieces may come in turns."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._next = 0
-        self._open: object = None
+        self._open: str = ""
+        self._open_parts: list[int] = []
         self._calls: dict[object, tuple[str, int]] = {}
         self._last_call: object = None
         self._signed = False
@@ -257,13 +256,13 @@ class _Choice:
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         call_id, arguments = string(call.get("id")), arguments_text(function.get("arguments"))
-        key = call.get("index")
-        if key is None:
+        key: object = call.get("index")
+        if not isinstance(key, int | str):
             key = call_id or self._last_call or at
         known = self._calls.get(key)
         if known is None or (call_id and known[0] and call_id != known[0]):
             yield from self._start(
-                ("call", key, call_id),
+                "call",
                 ToolCallPart(id=call_id or f"call_{self._next}", name=string(function.get("name")), arguments=""),
             )
             known = self._calls[key] = (call_id, self._next - 1)
@@ -283,16 +282,19 @@ class _Choice:
         yield from self._start("whole", part)
         yield from self._stop()
 
-    def _start(self, kind: object, part: Part) -> Iterator[Event]:
-        yield from self._stop()
+    def _start(self, kind: str, part: Part) -> Iterator[Event]:
+        if not (kind == self._open == "call"):
+            yield from self._stop()
         self._open, self._signed = kind, False
+        self._open_parts.append(self._next)
         self._next += 1
         yield PartStarted(index=self._next - 1, part=part, choice=self._number)
 
     def _stop(self) -> Iterator[Event]:
-        if self._open is not None:
-            self._open = None
-            yield PartStopped(index=self._next - 1, choice=self._number)
+        self._open = ""
+        for index in self._open_parts:
+            yield PartStopped(index=index, choice=self._number)
+        self._open_parts = []
 
 
 def choices_of(value: Json) -> Iterator[Json]:

@@ -54,13 +54,15 @@ def read(*, raw: Any, exact: Any, dialect: Dialect, service_tier: Any = None) ->
         _add_input_parts(totals, counts)
         _add_output_parts(totals, counts)
         _add_flat(totals, counts)
-    tier = service_tier or counts.raw.get("service_tier")
+    tier, context = service_tier or counts.raw.get("service_tier"), counts.raw.get("search_context_size")
     return Usage(
         totals=totals,
         source=source,
         raw=raw if isinstance(raw, dict) else None,
         flags=counts.flags,
         service_tier=tier if isinstance(tier, str) else "",
+        # Perplexity's fee for a request depends on how much it searched.
+        variant=context if isinstance(context, str) else "",
         stated_cost_usd=stated_cost(counts.raw),
     )
 

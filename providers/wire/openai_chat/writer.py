@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import msgspec
-
 from providers import sse
 from providers.unified import (
     Event,
@@ -25,6 +23,7 @@ from providers.unified import (
     TextPart,
     ToolCallPart,
 )
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat.answer import (
     TIERS,
     encode_citation,
@@ -150,4 +149,4 @@ class StreamWriter:
 
 
 def _chunk(value: Json) -> bytes:
-    return sse.encode(data=msgspec.json.encode(value))
+    return sse.encode(data=dumps(value))

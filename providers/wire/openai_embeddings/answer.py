@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import msgspec
@@ -97,9 +98,9 @@ def encode_answer(answer: Answer, *, encoding: Encoding) -> bytes:
     written = base64_text if encoding == "base64" else floats
     tokens = int(answer.usage.totals.get("input", 0))
     body: Json = dict(answer.extra) if answer.wire == NAME else {}
-    if answer.id:
-        body["id"] = answer.id
     body |= {
+        # OpenAI sends none; Mistral's client reads no answer without.
+        "id": answer.id or f"embd-{uuid.uuid4().hex}",
         "object": "list",
         "data": [
             {"object": "embedding", "index": at, "embedding": written(vector)}

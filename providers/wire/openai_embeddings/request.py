@@ -33,6 +33,8 @@ class _Body(Struct, frozen=True, gc=False):
     model: Annotated[str, Meta(min_length=1)]
     input: _Text | Annotated[list[_Text | _Token | _Tokens | _Multimodal], Meta(min_length=1)]
     dimensions: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    # The same in the words of Mistral's and Voyage's clients.
+    output_dimension: Annotated[int, Meta(ge=1, le=2**20)] | None = None
     encoding_format: str | None = None
     input_type: str | None = None
     user: str | None = None
@@ -42,9 +44,7 @@ class _Body(Struct, frozen=True, gc=False):
 
 
 _BODY = msgspec.json.Decoder(_Body)
-_READ = frozenset(
-    {"model", "input", "dimensions", "encoding_format", "input_type", "user", "metadata", "stream", "drop_unsupported"}
-)
+_READ = frozenset(_Body.__struct_fields__)
 _ENCODINGS: dict[str, Encoding] = {"float": "float", "base64": "base64"}
 _PURPOSES: dict[str, Purpose] = {
     "query": "query",
@@ -113,7 +113,7 @@ def decode_request(body: bytes) -> EmbedRequest:
     return EmbedRequest(
         model=admitted.model,
         inputs=_inputs(known),
-        dimensions=known.dimensions,
+        dimensions=known.dimensions or known.output_dimension,
         encoding=encoding,
         purpose=purpose,
         user=admitted.user,

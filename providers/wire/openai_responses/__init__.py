@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from providers.errors import ProviderError
 from providers.unified import Answer, Request, Usage
 from providers.wire.base import Admitted, StreamMeter, StreamReader, StreamWriter, Wire
+from providers.wire.counting import Counting
 from providers.wire.openai_responses import admission, answer, errors, request_in, request_out, stream, writer
 from providers.wire.openai_responses.parts import NAME
 from providers.wire.openai_responses.usage import Dialect
 
-__all__ = ["WIRE", "Dialect", "OpenAIResponses"]
+__all__ = ["COUNT", "WIRE", "Dialect", "OpenAIResponses"]
 
 
 class OpenAIResponses:
@@ -78,3 +79,12 @@ class OpenAIResponses:
 
 
 WIRE: Wire = OpenAIResponses()
+# POST /v1/responses/input_tokens: https://platform.openai.com/docs/api-reference/responses/input-tokens
+COUNT: Wire = Counting(
+    name="openai_input_tokens",
+    chat=WIRE,
+    read=frozenset(
+        {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text"}
+    ),
+    field="input_tokens",
+)

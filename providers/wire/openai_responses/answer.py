@@ -7,8 +7,6 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from providers.counts import decode, decode_exact
 from providers.errors import MalformedAnswer
 from providers.unified import (
@@ -25,7 +23,9 @@ from providers.unified import (
     ToolCallPart,
     Usage,
 )
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat.errors import error_from
+from providers.wire.openai_chat.parts import epoch_s
 from providers.wire.openai_responses import usage as usages
 from providers.wire.openai_responses.errors import error_of_response
 from providers.wire.openai_responses.items import decode_made
@@ -78,13 +78,12 @@ def decode_answer(body: bytes, *, dialect: Dialect) -> Answer:
     output = value.get("output")
     if not isinstance(output, list):
         raise MalformedAnswer("The provider's answer has no 'output'.")
-    created = value.get("created_at")
     return Answer(
         id=string(value.get("id")),
         model=string(value.get("model")),
         choices=(Choice(parts=tuple(_parts(output)), stop_reason=stop_reason(value)),),
         usage=usages.read(value, exact=decode_exact(body), dialect=dialect),
-        created=int(created) if isinstance(created, int | float) and 0 <= created < 1e12 else 0,
+        created=epoch_s(value.get("created_at")),
         extra={key: item for key, item in value.items() if key not in _READ and item is not None},
         wire=NAME,
     )
@@ -106,7 +105,7 @@ def stop_reason(response: Json) -> StopReason:
         return "unknown"
     output = response.get("output")
     for item in output if isinstance(output, list) else ():
-        kind = item.get("type") if isinstance(item, dict) else None
+        kind = string(item.get("type")) if isinstance(item, dict) else ""
         if kind == "function_call" or kind in _CALLS:
             return "tool_calls"
     return "stop"
@@ -124,7 +123,7 @@ def encode_answer(answer: Answer) -> bytes:
     body |= ending(choice.stop_reason, answer.usage)
     output = [item for item in map(encode_item, choice.parts) if item is not None]
     body["output"] = [_ended(item, body["status"]) for item in output]
-    return msgspec.json.encode(body)
+    return dumps(body)
 
 
 def head(*, id_: str, model: str, created: int) -> Json:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from providers import sse
+from providers.counts import decode
 from providers.errors import ProviderError
 from providers.unified import Json
+from providers.wire.jsontext import dumps
 from providers.wire.openai_chat.errors import decode_error, encode_error, error_from
 
 __all__ = ["decode_error", "encode_error", "encode_stream_error", "error_of_event", "error_of_response"]
@@ -57,8 +57,8 @@ def encode_stream_error(*, status: int, code: str, message: str, request_id: str
 
     Its place in the sequence is not known here: 0, which no client orders by.
     """
-    body = msgspec.json.decode(
+    body = decode(
         encode_error(status=status, code=code, message=message, request_id=request_id, call_id=call_id)
     )
     event = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0, **body}
-    return sse.encode(event="error", data=msgspec.json.encode(event))
+    return sse.encode(event="error", data=dumps(event))

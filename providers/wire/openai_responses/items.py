@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from providers.errors import InvalidRequest
 from providers.unified import (
     FilePart,
@@ -25,6 +23,7 @@ from providers.unified import (
     ToolCallPart,
     ToolResultPart,
 )
+from providers.wire.jsontext import dumps
 from providers.wire.openai_responses.parts import NAME, decode_content, string
 
 _MESSAGE_FIELDS = frozenset({"type", "role", "content", "id", "status", "phase"})
@@ -83,7 +82,7 @@ def _tool_result(item: Json) -> ToolResultPart | None:
     parts: list[TextPart | ImagePart | FilePart] = []
     output = item.get("output")
     if isinstance(output, dict):
-        output = msgspec.json.encode(output).decode()
+        output = dumps(output).decode()
     for part in decode_content(output):
         if not isinstance(part, TextPart | ImagePart | FilePart):
             return None
@@ -124,7 +123,7 @@ def arguments_text(arguments: Any) -> str:
     """Some servers send the arguments as an object instead of its JSON text."""
     if isinstance(arguments, str):
         return arguments
-    return "" if arguments is None else msgspec.json.encode(arguments).decode()
+    return "" if arguments is None else dumps(arguments).decode()
 
 
 def encode_reasoning(part: ReasoningPart) -> Json:

@@ -159,9 +159,10 @@ def encode_citation(value: Json, *, start: int, end: int) -> Json | None:
     inner = value.get("url_citation")
     if isinstance(inner, dict):
         value = {"type": "url_citation", **inner}
-    if value.get("type") in CITATIONS and not (value.get("type") == "url_citation" and "url" not in value):
+    kind = string(value.get("type"))
+    if kind in CITATIONS and not (kind == "url_citation" and "url" not in value):
         first, last = value.get("start_index"), value.get("end_index")
-        if value["type"] != "url_citation" or (isinstance(first, int) and isinstance(last, int) and "title" in value):
+        if kind != "url_citation" or (isinstance(first, int) and isinstance(last, int) and "title" in value):
             return value
     url = string(value.get("url")) or string(value.get("uri"))
     if not url:

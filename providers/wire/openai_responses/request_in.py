@@ -12,7 +12,7 @@ from typing import Any
 
 from providers.errors import InvalidRequest, Unsupported
 from providers.unified import Json, Message, OutputFormat, Reasoning, Request, TextPart, Tool, ToolChoice
-from providers.wire.base import json_object
+from providers.wire import unread
 from providers.wire.openai_responses.admission import admit
 from providers.wire.openai_responses.items import decode_items
 from providers.wire.openai_responses.parts import NAME, string
@@ -35,7 +35,7 @@ LOGPROBS = "message.output_text.logprobs"
 def decode_request(body: bytes) -> Request:
     """Raises InvalidRequest with the JSON path for a body that cannot be read, Unsupported for one that needs state."""
     admitted = admit(body)
-    value = {key: item for key, item in json_object(body).items() if item is not None}
+    value = {key: item for key, item in unread.read(body).items() if item is not None}
     for name, default in _DEFAULTS:
         if name in value and value[name] == default:
             del value[name]

@@ -30,6 +30,7 @@ from providers.unified import (
     Usage,
 )
 from providers.wire.base import Verdict
+from providers.wire.openai_chat.parts import epoch_s
 from providers.wire.openai_responses import usage as usages
 from providers.wire.openai_responses.answer import stop_reason
 from providers.wire.openai_responses.errors import error_of_event, error_of_response
@@ -142,10 +143,15 @@ class Reader(Watch):
         return []
 
     def _read(self, value: Json) -> Iterator[Event]:
-        kind = value["type"]
-        if not self._started and kind.startswith("response."):
+        said = list(self._said_by(value))
+        # What nobody knows yet does not begin the answer.
+        if not self._started and (said or isinstance(value.get("response"), dict)):
             self._started = True
             yield _started(value.get("response"), self._model)
+        yield from said
+
+    def _said_by(self, value: Json) -> Iterator[Event]:
+        kind = value["type"]
         if self._complete:
             yield from self._close(value["response"])
         elif kind == "response.output_item.added":
@@ -242,9 +248,7 @@ _PIECES: dict[str, tuple[str, Part]] = {
 
 def _started(response: Any, model: str) -> Started:
     response = response if isinstance(response, dict) else {}
-    created = response.get("created_at")
-    seconds = int(created) if isinstance(created, int | float) and 0 <= created < 1e12 else 0
-    return Started(id=string(response.get("id")), model=model, created=seconds)
+    return Started(id=string(response.get("id")), model=model, created=epoch_s(response.get("created_at")))
 
 
 def _key(value: Json) -> object:

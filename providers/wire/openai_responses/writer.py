@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from providers import sse
 from providers.unified import (
     NO_USAGE,
@@ -28,6 +26,7 @@ from providers.unified import (
     TextPart,
     ToolCallPart,
 )
+from providers.wire.jsontext import dumps
 from providers.wire.openai_responses.answer import encode_item, ending, head
 from providers.wire.openai_responses.parts import encode_citation
 
@@ -204,7 +203,7 @@ class StreamWriter:
     def _event(self, kind: str, said: Json) -> bytes:
         event = {"type": kind, "sequence_number": self._sequence, **said}
         self._sequence += 1
-        return sse.encode(event=kind, data=msgspec.json.encode(event))
+        return sse.encode(event=kind, data=dumps(event))
 
 
 def _empty(item: Json) -> Json:

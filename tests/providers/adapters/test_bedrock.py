@@ -19,6 +19,7 @@ from providers.credentials import CredentialUnusable
 from providers.errors import InvalidCredential, Unsupported
 from providers.http import Deadlines
 from providers.unified import Finished, Message, PartDelta, Request, TextPart
+from providers.wire.bedrock_invoke import AnthropicOnBedrock
 from tests.recordings import Exchange, cases, exchanges
 from tests.upstream import Arrival, Upstream, answer
 from tests.upstream.recorded import body_of, reply_from
@@ -166,6 +167,24 @@ def test_the_model_and_the_stream_stand_in_the_path(upstream: Upstream) -> None:
     ]
     with pytest.raises(Unsupported):
         adapter.send(body=b"{}", model=MODEL, stream=False, operation="rerank")
+
+
+def test_a_row_of_anthropics_models_may_invoke_them(upstream: Upstream) -> None:
+    upstream.script(*[answer(body=b"{}", content_type="application/octet-stream")] * 2)
+    adapter = make_bedrock(upstream, api="invoke", beta="context-1m, files")
+    ask(adapter)
+    ask(adapter, stream=True)
+    assert [arrival.path.rpartition("/")[2] for arrival in upstream.arrivals] == [
+        "invoke", "invoke-with-response-stream"
+    ]  # fmt: skip
+    assert isinstance(adapter.wire, AnthropicOnBedrock)
+    assert adapter.wire.betas == ("context-1m", "files")
+
+
+def test_an_api_that_there_is_not_is_refused() -> None:
+    with pytest.raises(CredentialUnusable) as caught:
+        make_bedrock(region="us-east-1", api="invoked")
+    assert "converse, invoke" in caught.value.detail
 
 
 def test_models_and_inference_profiles_are_listed_page_by_page(upstream: Upstream) -> None:

@@ -28,7 +28,9 @@ def adapter(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Adap
 
 
 # Where the fake upstream speaks a vendor's own way.
-BASE_PATHS = {"bedrock": "", "cohere": "", "gemini": "/v1beta", "mistral": "/mistral", "vertex": "/v1beta1"}
+BASE_PATHS = {
+    "bedrock": "", "cohere": "", "gemini": "/v1beta", "mistral": "/mistral", "ollama_native": "", "vertex": "/v1beta1"
+}  # fmt: skip
 
 
 def credential_for(name: str, upstream: Upstream) -> str:

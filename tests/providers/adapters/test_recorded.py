@@ -21,6 +21,7 @@ ADAPTER_OF_API = {
     "anthropic.messages": "anthropic",
     "gemini.generate": "gemini",
     "bedrock.converse": "bedrock",
+    "ollama.chat": "ollama_native",
 }
 
 
@@ -51,7 +52,7 @@ def test_answers_go_through_byte_for_byte(upstream: Upstream, api: str, chunk_by
     assert played
     for record in played:
         upstream.script(reply_from(record, chunk_bytes=chunk_bytes))
-        streamed = record["response_format"] in ("sse", "eventstream")
+        streamed = record["response_format"] in ("sse", "eventstream", "ndjson")
         exchange = adapter.send(body=b"{}", model="m", stream=streamed)
         assert b"".join(exchange.chunks()) == body_of(record), record["id"]
     assert upstream.connections == 1

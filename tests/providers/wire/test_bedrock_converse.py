@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -26,8 +27,8 @@ from providers.unified import (
     ToolChoice,
     ToolResultPart,
 )
-from providers.wire import anthropic_messages, openai_chat
-from providers.wire.base import Admitted
+from providers.wire import anthropic_messages, openai_chat, openai_responses
+from providers.wire.base import Admitted, Wire
 from providers.wire.bedrock_converse import WIRE
 
 CLAUDE = "us.anthropic.claude-sonnet-4-6"
@@ -371,6 +372,21 @@ def test_blocks_begin_with_their_first_delta() -> None:
         TextPart(""),
     ]
     assert [event.reason for event in events if isinstance(event, Stopped)] == ["stop"]
+
+
+@pytest.mark.parametrize("client", [anthropic_messages.WIRE, openai_chat.WIRE, openai_responses.WIRE])
+def test_an_answer_without_an_id_gets_one_of_its_own_on_every_surface(client: Wire) -> None:
+    whole = WIRE.decode_answer(answer({"inputTokens": 1, "outputTokens": 1}))
+    events = read(frame("contentBlockDelta", contentBlockIndex=0, delta={"text": "Hi"}) + ENDED)
+    ids = [json.loads(client.encode_answer(whole))["id"] for _ in range(2)]
+    ids += [re.search(rb'"id": ?"(\w+-?\w+)"', _written(client, events))[1].decode() for _ in range(2)]  # type: ignore[index]
+    assert len(set(ids)) == 4
+    assert all(made.startswith(("msg_", "chatcmpl-", "resp_")) for made in ids)
+
+
+def _written(client: Wire, events: list[Any]) -> bytes:
+    writer = client.stream_writer(admitted=Admitted(model="m", stream=True, fields={}))
+    return b"".join(map(writer.write, events)) + writer.finish()
 
 
 def test_a_stream_without_its_usage_is_not_complete() -> None:

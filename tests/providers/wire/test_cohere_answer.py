@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion
 
 from ledger.meters import METERS
 from providers import errors
-from providers.unified import ReasoningPart, TextPart, ToolCallPart
+from providers.unified import Answer, Choice, Part, ReasoningPart, TextPart, ToolCallPart, Usage
 from providers.wire import anthropic_messages, openai_chat
 from providers.wire.cohere import WIRE
 from tests.recordings import Exchange, answer_bytes, cases, exchanges
@@ -193,6 +193,27 @@ def test_an_error_to_a_client_names_the_ids() -> None:
     assert msgspec.json.decode(body) == {
         "id": "k", "message": "m", "code": "c", "param": "f", "request_id": "r", "call_id": "k",
     }  # fmt: skip
+
+
+def encoded(*parts: Part, **totals: int) -> dict[str, Any]:
+    answer = Answer(id="a", model="m", choices=(Choice(parts=parts),), usage=Usage(totals=dict(totals)))
+    value: dict[str, Any] = msgspec.json.decode(WIRE.encode_answer(answer))
+    return value
+
+
+def test_only_what_is_known_of_the_usage_is_told() -> None:
+    assert "usage" not in encoded()
+    assert encoded(input=3)["usage"] == {"billed_units": {"input_tokens": 3}, "tokens": {"input_tokens": 3}}
+    tokens = {"input_tokens": 30, "output_tokens": 2}
+    assert encoded(input=30, output=2, cache_read=20, search_units=1)["usage"] == {
+        "billed_units": {**tokens, "search_units": 1}, "tokens": tokens, "cached_tokens": 20,
+    }  # fmt: skip
+
+
+def test_an_answer_of_calls_alone_has_no_content() -> None:
+    assert encoded()["message"] == {"role": "assistant", "content": []}
+    message = encoded(TextPart(text="I will look."), ToolCallPart(id="c", name="look", arguments="{}"))["message"]
+    assert (message["tool_plan"], "content" in message) == ("I will look.", False)
 
 
 # --- recordings -------------------------------------------------------------------------------------------

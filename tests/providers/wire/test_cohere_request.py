@@ -26,7 +26,7 @@ from providers.unified import (
     ToolChoice,
     ToolResultPart,
 )
-from providers.wire import anthropic_messages, openai_chat
+from providers.wire import anthropic_messages, bedrock_converse, gemini, openai_chat
 from providers.wire.cohere import WIRE
 
 HI = Message(role="user", parts=(TextPart(text="hi"),))
@@ -115,11 +115,40 @@ def test_text_files_are_documents() -> None:
     assert body["messages"] == [{"role": "user", "content": "what?"}]
 
 
-def test_documents_of_a_tool_come_back_as_they_were() -> None:
-    block = {"type": "document", "document": {"id": "d1", "data": {"title": "T", "n": 1}}}
-    body = {"model": "m", "messages": [{"role": "tool", "tool_call_id": "c1", "content": [block]}], "documents": ["x"]}
-    again = msgspec.json.decode(WIRE.encode_request(WIRE.decode_request(msgspec.json.encode(body))))
-    assert again == body
+RESULT = {
+    "role": "tool",
+    "tool_call_id": "c1",
+    "content": [{"type": "document", "document": {"id": "d1", "data": {"title": "T", "n": 1}}}],
+}
+
+
+@pytest.mark.parametrize("wire", [openai_chat.WIRE, anthropic_messages.WIRE, bedrock_converse.WIRE, gemini.WIRE])
+def test_a_tools_document_is_read_as_text_by_every_other_provider(wire: Any) -> None:
+    function = {"name": "look", "arguments": "{}"}
+    called = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    messages = [{"role": "user", "content": "?"}, called, RESULT]
+    asked = {"model": "m", "max_tokens": 9, "tools": tools, "messages": messages}
+    sent = wire.encode_request(WIRE.decode_request(msgspec.json.encode(asked)))
+    assert rb'{\"title\":\"T\",\"n\":1}' in sent
+    assert b"document" not in sent
+
+
+def test_a_users_documents_come_back_as_they_were() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "documents": ["x", {"data": {"n": 1}}]}
+    assert msgspec.json.decode(WIRE.encode_request(WIRE.decode_request(msgspec.json.encode(body)))) == body
+    with pytest.raises(Unsupported) as caught:
+        openai_chat.WIRE.encode_request(WIRE.decode_request(msgspec.json.encode(body)))
+    assert caught.value.param == "documents"
+
+
+def test_metadata_is_the_gateways_own() -> None:
+    fields = {"messages": [{"role": "user", "content": "x"}], "metadata": {"team": "a"}}
+    body = msgspec.json.encode({"model": "m", **fields})
+    admitted = WIRE.admit(body)
+    assert admitted.metadata == {"team": "a"} == WIRE.decode_request(body).metadata
+    assert b"metadata" not in WIRE.rewrite(admitted, model="up", max_output_tokens=None)
+    assert b"metadata" not in WIRE.encode_request(WIRE.decode_request(body))
 
 
 @pytest.mark.parametrize(

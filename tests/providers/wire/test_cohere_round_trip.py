@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from providers.unified import (
     Answer,
     Choice,
-    FilePart,
     ImagePart,
     Message,
     OpaquePart,
@@ -26,7 +25,7 @@ from providers.unified import (
     Usage,
 )
 from providers.wire.cohere import WIRE
-from providers.wire.cohere.parts import decode_citation, document_part
+from providers.wire.cohere.parts import decode_citation
 from tests.providers.wire.test_openai_chat_round_trip import BASE64, NAMES, OBJECTS, WORDS, several
 
 TEXTS = st.builds(TextPart, text=WORDS)
@@ -36,9 +35,6 @@ IMAGES = st.builds(ImagePart, data=BASE64, media_type=st.just("image/png"), deta
 )
 OPAQUE = st.builds(OpaquePart, wire=st.just("cohere_chat"), value=OBJECTS.map(lambda value: {**value, "type": "new"}))
 CALLS = st.builds(ToolCallPart, id=NAMES, name=NAMES, arguments=WORDS)
-DOCUMENTS: st.SearchStrategy[FilePart] = st.builds(
-    lambda data, name: document_part({"data": data, "id": name}), OBJECTS, NAMES
-)
 CITED = st.builds(
     lambda text, source: TextPart(
         text=text, citations=(decode_citation({"start": 0, "end": 1, "sources": [{"document": source}]}),)
@@ -59,7 +55,7 @@ def spoken(draw: st.DrawFn) -> tuple[Part, ...]:
     return (*draw(several(THOUGHTS | TEXTS | OPAQUE)), *last)
 
 
-RESULTS = st.builds(ToolResultPart, NAMES, several(TEXTS | DOCUMENTS).map(tuple)).map(lambda part: (part,))
+RESULTS = st.builds(ToolResultPart, NAMES, several(TEXTS).map(tuple)).map(lambda part: (part,))
 MESSAGES = (
     st.builds(Message, st.just("system"), several(TEXTS, 1).map(tuple))
     | st.builds(Message, st.just("user"), several(TEXTS | IMAGES | OPAQUE).map(tuple))

@@ -148,7 +148,7 @@ def test_a_generation_that_fails_on_the_way_is_an_error_with_its_usage() -> None
     reader.feed(frames[0])
     with pytest.raises(errors.UpstreamError, match="fell over"):
         reader.feed(frames[1])
-    assert (reader.usage.totals, reader.usage.source) == ({"input": 17, "output": 12}, "partial")
+    assert (reader.usage.totals, reader.usage.source) == ({"input": 17, "output": 12}, "reported")
     assert not reader.complete
 
 
@@ -189,6 +189,52 @@ def test_a_stream_written_again_says_the_same(stream: bytes) -> None:
     before = read(stream)
     after = read(b"".join(writer.write(item) for item in before) + writer.finish())
     assert said(after) == said(before)
+
+
+def written(*events: Event) -> list[dict[str, Any]]:
+    writer = WIRE.stream_writer(admitted=ADMITTED)
+    raw = b"".join(writer.write(item) for item in events) + writer.finish()
+    return [msgspec.json.decode(item.data) for item in Decoder().feed(raw)]
+
+
+def test_calls_are_counted_apart_from_what_is_said() -> None:
+    parts = [ReasoningPart(text="hm"), TextPart(text="So"), ToolCallPart("c1", "a", ""), ToolCallPart("c2", "b", "")]
+    told = written(*(PartStarted(index=at, part=part) for at, part in enumerate(parts)))
+    told += written(
+        *(PartStarted(index=at, part=part) for at, part in enumerate(parts)),
+        PartDelta(index=3, text="{}"),
+        PartStopped(index=3),
+        PartStopped(index=1),
+    )[4:]
+    assert [(item["type"], item["index"]) for item in told] == [
+        ("content-start", 0),
+        ("content-start", 1),
+        ("tool-call-start", 0),
+        ("tool-call-start", 1),
+        ("tool-call-delta", 1),
+        ("tool-call-end", 1),
+        ("content-end", 1),
+    ]
+
+
+def test_a_written_stream_begins_with_an_empty_message() -> None:
+    (start,) = written(Started(id="s1", model="m"))
+    message = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
+    assert start == {"type": "message-start", "id": "s1", "delta": {"message": message}}
+
+
+def test_an_error_ends_a_stream_as_its_clients_read_it_and_names_the_call() -> None:
+    raw = WIRE.encode_stream_error(status=502, code="provider_error", message="gone", request_id="r", call_id="c")
+    (frame,) = Decoder().feed(raw)
+    assert (frame.event, msgspec.json.decode(frame.data)) == (
+        "message-end",
+        {
+            "type": "message-end", "id": "c", "delta": {"error": "gone", "finish_reason": "ERROR"},
+            "code": "provider_error", "request_id": "r", "call_id": "c",
+        },
+    )  # fmt: skip
+    with pytest.raises(errors.UpstreamError, match="gone"):
+        WIRE.stream_reader().feed(frame)
 
 
 def said(events: list[Event]) -> list[Any]:

@@ -12,6 +12,7 @@ from providers.sse import Decoder
 from providers.unified import (
     Answer,
     AudioPart,
+    Choice,
     Event,
     Finished,
     ImagePart,
@@ -19,6 +20,7 @@ from providers.unified import (
     PartDelta,
     PartStarted,
     ReasoningPart,
+    Started,
     Stopped,
     StopReason,
     TextPart,
@@ -270,3 +272,34 @@ def test_a_meter_waits_for_the_counts_of_all_candidates() -> None:
     ]
     data = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in chunks)
     assert [meter.see(frame) for frame in Decoder().feed(data)] == ["forward", "forward", "last", "forward"]
+
+
+# --- answers of other providers -----------------------------------------------------------------------------
+
+LIKELY = {
+    "content": [
+        {"token": "So", "logprob": -0.5, "bytes": [83, 111], "top_logprobs": [{"token": "No", "logprob": -2.0}]},
+        {"token": ".", "logprob": -0.25, "bytes": [46], "top_logprobs": []},
+    ]
+}
+RESULT = {
+    "chosenCandidates": [{"token": "So", "logProbability": -0.5}, {"token": ".", "logProbability": -0.25}],
+    "topCandidates": [{"candidates": [{"token": "No", "logProbability": -2.0}]}, {"candidates": []}],
+}
+
+
+def test_log_probabilities_are_told_in_googles_words() -> None:
+    answer = Answer(id="a", model="m", choices=(Choice((TextPart("So."),), "stop", logprobs=LIKELY),))
+    (candidate,) = json.loads(WIRE.encode_answer(answer))["candidates"]
+    assert candidate["logprobsResult"] == RESULT
+
+
+@pytest.mark.parametrize("text", ["So.", ""])
+def test_log_probabilities_of_a_stream_stand_beside_their_text(text: str) -> None:
+    writer = WIRE.stream_writer(admitted=Admitted(model="m", stream=True, fields={}))
+    writer.write(Started(id="a", model="m"))
+    writer.write(PartStarted(0, TextPart("")))
+    (frame,) = Decoder().feed(writer.write(PartDelta(0, text=text, logprobs=LIKELY)))
+    (candidate,) = json.loads(frame.data)["candidates"]
+    assert candidate["logprobsResult"] == RESULT
+    assert candidate["content"]["parts"] == ([{"text": text}] if text else [])

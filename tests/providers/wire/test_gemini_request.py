@@ -368,7 +368,9 @@ def test_googles_own_schema_becomes_json_schema() -> None:
         {"tools": [{"functionDeclarations": [{"name": "f", "behavior": "BLOCKING"}]}, {"googleSearch": {}}]},
         {"toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["a", "b"]}}},
         {"toolConfig": {"retrievalConfig": {"languageCode": "no"}}},
-        {"generationConfig": {"responseModalities": ["TEXT"], "temperature": 1}},
+        {"generationConfig": {"responseModalities": ["IMAGE"], "temperature": 1}},
+        {"tools": [{"googleSearch": {}}, {"functionDeclarations": [{"name": "f"}]}, {"urlContext": {}}]},
+        {"labels": {"team": "t"}},
         {"generationConfig": {"thinkingConfig": {"thinkingBudget": 100, "includeThoughts": False}}},
         {"safetySettings": [{"category": "X", "threshold": "OFF"}], "cachedContent": "cachedContents/1"},
         {"contents": [{"role": "user", "parts": [{"text": "see", "videoMetadata": {"fps": 1}}]}]},
@@ -381,10 +383,134 @@ def test_what_only_google_knows_goes_back_as_it_came(body: dict[str, Any]) -> No
         assert sent[name] == value
 
 
-def test_googles_own_fields_are_refused_on_another_wire() -> None:
-    request = msgspec.structs.replace(decoded({"safetySettings": []}), model="gpt-4")
-    with pytest.raises(Unsupported, match="safetySettings"):
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"safetySettings": []}, "safetySettings"),
+        ({"cached_content": "cachedContents/1"}, "cachedContent"),
+        ({"tools": [{"functionDeclarations": [{"name": "f"}]}, {"codeExecution": {}}]}, "tools[1].codeExecution"),
+        (
+            {"tools": [{"functionDeclarations": [{"name": "f", "behavior": "BLOCKING"}]}]},
+            "tools[0].functionDeclarations[0].behavior",
+        ),
+        ({"generationConfig": {"speechConfig": {}}}, "generationConfig.speechConfig"),
+        ({"generationConfig": {"responseModalities": ["TEXT", "IMAGE"]}}, "generationConfig.responseModalities"),
+        (
+            {"toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["a", "b"]}}},
+            "toolConfig.functionCallingConfig",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("other", [openai_chat.WIRE, anthropic_messages.WIRE], ids=["openai", "anthropic"])
+def test_googles_own_fields_are_refused_on_another_wire_by_their_path(
+    other: Any, body: dict[str, Any], param: str
+) -> None:
+    request = msgspec.structs.replace(decoded(body), model="other")
+    with pytest.raises(Unsupported) as caught:
+        other.encode_request(request)
+    assert caught.value.param == param
+    assert other.encode_request(request, drop_unsupported=True)
+
+
+def test_a_bare_search_of_the_web_is_one_where_the_other_wire_has_it() -> None:
+    tools = [{"functionDeclarations": [{"name": "f"}]}, {"google_search": {}}]
+    request = msgspec.structs.replace(decoded({"tools": tools}), model="other")
+    said = json.loads(anthropic_messages.WIRE.encode_request(request))["tools"]
+    assert said == [
+        {"name": "f", "input_schema": {"type": "object", "properties": {}}},
+        {"type": "web_search_20250305", "name": "web_search"},
+    ]
+    with pytest.raises(Unsupported) as caught:
         openai_chat.WIRE.encode_request(request)
+    assert caught.value.param == "tools[1].googleSearch"
+    dated = decoded({"tools": [{"googleSearch": {"timeRangeFilter": {"startTime": "2026-01-01T00:00:00Z"}}}]})
+    with pytest.raises(Unsupported) as caught:
+        anthropic_messages.WIRE.encode_request(dated)
+    assert caught.value.param == "tools[0].googleSearch"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"generationConfig": {"responseModalities": ["TEXT"], "responseMimeType": "text/plain", "candidateCount": 1}},
+        {"generationConfig": {"thinkingConfig": {}}, "labels": {"team": "t"}},
+        {"generationConfig": {"thinkingConfig": {"includeThoughts": False}}},
+        {"toolConfig": {"functionCallingConfig": {"mode": "AUTO"}}},
+    ],
+    ids=str,
+)
+def test_what_says_the_default_is_no_reason_to_refuse(body: dict[str, Any]) -> None:
+    for other in (openai_chat.WIRE, anthropic_messages.WIRE):
+        assert other.encode_request(msgspec.structs.replace(decoded(body), model="other"))
+
+
+@pytest.mark.parametrize(
+    ("config", "reasoning"),
+    [
+        ({"thinkingBudget": 0}, Reasoning(enabled=False)),
+        ({"thinkingBudget": 2048}, Reasoning(budget_tokens=2048, hidden=True)),
+        ({"thinkingBudget": 2048, "includeThoughts": True}, Reasoning(budget_tokens=2048)),
+        ({"thinking_level": "LOW", "include_thoughts": True}, Reasoning(effort="low")),
+        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"}, None),
+        ({"thinkingBudget": -1}, Reasoning(adaptive=True, hidden=True)),
+        ({"includeThoughts": True}, Reasoning(adaptive=True)),
+    ],
+    ids=str,
+)
+def test_thinking_is_read_with_or_without_its_thoughts(config: dict[str, Any], reasoning: Reasoning | None) -> None:
+    request = decoded({"generationConfig": {"thinkingConfig": config}})
+    assert (request.reasoning, request.extra) == (reasoning, {})
+
+
+def test_numbers_may_be_text_as_json_of_a_proto_has_them() -> None:
+    config = {"maxOutputTokens": "50", "seed": "7", "topK": 40.0, "temperature": "0.5"}
+    request = decoded({"generationConfig": config})
+    assert (request.max_output_tokens, request.seed, request.top_k, request.temperature) == (50, 7, 40, 0.5)
+    body = {"model": "m", "contents": [{"parts": []}], "generationConfig": config}
+    assert WIRE.admit(json.dumps(body).encode()).max_output_tokens == 50
+
+
+@pytest.mark.parametrize(
+    ("config", "param"),
+    [
+        ({"temperature": "hot"}, "$.generationConfig.temperature"),
+        ({"stop_sequences": "END"}, "$.generationConfig.stopSequences"),
+        ({"stopSequences": ["a", 3]}, "$.generationConfig.stopSequences[1]"),
+        ({"responseLogprobs": [1]}, "$.generationConfig.responseLogprobs"),
+    ],
+    ids=str,
+)
+def test_a_setting_of_a_wrong_type_is_refused_in_a_translation(config: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decoded({"generationConfig": config})
+    assert caught.value.param == param
+
+
+def test_a_schema_says_its_order_and_that_it_is_closed() -> None:
+    schema = {
+        "type": "OBJECT",
+        "properties": {"b": {"type": "STRING", "format": "enum", "enum": ["x"]}, "a": {"type": "OBJECT"}},
+        "propertyOrdering": ["a", "b"],
+    }
+    config = {"responseMimeType": "application/json", "responseSchema": schema}
+    wanted = decoded({"generationConfig": config}).output_format
+    assert wanted is not None
+    assert list(wanted.schema["properties"]) == ["a", "b"]
+    assert wanted.schema == {
+        "type": "object",
+        "properties": {"a": {"type": "object"}, "b": {"type": "string", "enum": ["x"]}},
+        "additionalProperties": False,
+    }
+
+
+def test_what_a_model_said_in_a_row_is_one_turn() -> None:
+    chunks = [{"role": "model", "parts": [part]} for part in ({"text": "It "}, {"text": "does."}, {"functionCall": {}})]
+    contents = [{"parts": [{"text": "hi"}]}, *chunks, {"role": "tool", "parts": [{"text": "so"}]}]
+    messages = decoded({"contents": contents}).messages
+    assert [message.role for message in messages] == ["user", "assistant", "user"]
+    assert messages[1].parts[0] == TextPart("It does.")
+    assert len(messages[1].parts) == 2
 
 
 @pytest.mark.parametrize(
@@ -397,6 +523,10 @@ def test_googles_own_fields_are_refused_on_another_wire() -> None:
         (b'{"contents": [{"role": "system", "parts": []}]}', "$.contents[0].role"),
         (b'{"contents": [{"parts": "x"}]}', "$.contents[0].parts"),
         (b'{"contents": [{"parts": []}], "generationConfig": 3}', "$.generationConfig"),
+        (b'{"contents": [{"parts": []}], "tool_config": []}', "$.toolConfig"),
+        (b'{"contents": [{"parts": []}], "tools": "none"}', "$.tools"),
+        (b'{"contents": [{"parts": []}], "tools": ["f"]}', "$.tools"),
+        (b'{"contents": [{"parts": []}], "systemInstruction": 3}', "$.systemInstruction"),
         (b'{"contents": [{"parts": []}]}', "$.model"),
         (b'{"contents": [{}], "model": "m", "generationConfig": {"maxOutputTokens": 0}}',
          "$.generationConfig.maxOutputTokens"),

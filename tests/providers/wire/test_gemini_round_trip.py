@@ -79,7 +79,10 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
     system = st.builds(Message, st.just("system"), several(TEXTS, 1).map(tuple))
     user = st.builds(Message, st.just("user"), several(TEXTS | IMAGES | FILES | AUDIO | OPAQUE).map(tuple))
     messages = [*draw(st.lists(system, max_size=1)), draw(user)]
-    for parts in draw(st.lists(said(), max_size=2)):
+    for at, parts in enumerate(draw(st.lists(said(), max_size=2))):
+        if at and messages[-1].role == "assistant":
+            # What a model said in a row is one turn.
+            messages.append(draw(user))
         messages.append(Message("assistant", parts))
         for call in (part for part in parts if isinstance(part, ToolCallPart)):
             shown: list[Any] = [TextPart(draw(WORDS)), *draw(st.lists(IMAGES, max_size=1))]
@@ -102,6 +105,7 @@ SETTINGS = {
     "reasoning": st.none()
     | st.builds(Reasoning, effort=st.sampled_from(["minimal", "low", "medium", "high"]))
     | st.builds(Reasoning, budget_tokens=st.integers(1, 9999))
+    | st.builds(Reasoning, budget_tokens=st.integers(1, 9999), hidden=st.booleans())
     | st.sampled_from([Reasoning(enabled=False), Reasoning(adaptive=True)]),
     "n": st.integers(1, 3),
     "seed": st.none() | st.integers(-9, 9),
@@ -110,7 +114,8 @@ SETTINGS = {
     "logprobs": st.sampled_from([None, True, False]),
     "top_logprobs": st.none() | st.integers(0, 20),
     "service_tier": st.sampled_from(["", "flex", "standard"]),
-    "extra": st.dictionaries(st.sampled_from(["safetySettings", "cachedContent", "labels"]), OBJECTS, max_size=2),
+    "metadata": st.dictionaries(NAMES, WORDS, max_size=2),
+    "extra": st.dictionaries(st.sampled_from(["safetySettings", "cachedContent"]), OBJECTS, max_size=2),
 }
 TOOLS = st.lists(st.builds(Tool, NAMES, st.just("") | WORDS, st.just({}) | OBJECTS), max_size=2).map(tuple)
 REQUESTS = st.builds(

@@ -27,6 +27,7 @@ from providers.unified import (
     ToolChoice,
     ToolResultPart,
 )
+from providers.wire import bedrock_converse, cohere, gemini
 from providers.wire.openai_chat import WIRE, Dialect, OpenAIChat
 
 HI = {"role": "user", "content": "hi"}
@@ -365,3 +366,33 @@ def test_cache_marks_go_only_to_servers_that_know_them() -> None:
     assert sent(marked)["messages"][0]["content"] == "x"
     kept = sent(marked, wire=OpenAIChat(dialect=Dialect(cache_control=True)))["messages"][0]["content"]
     assert kept == [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]
+
+
+def test_marks_of_other_clients_that_are_off_say_nothing() -> None:
+    marks = {"prefix": False, "provider_specific_fields": {"refusal": None}}
+    assert WIRE.decode_request(body({"role": "assistant", "content": "4", **marks})).extra == {}
+    meant = {"prefix": True, "provider_specific_fields": {"refusal": None, "x": 1}}
+    kept = WIRE.decode_request(body({"role": "assistant", "content": "4", **meant})).extra
+    assert kept == {f"messages[0].{name}": value for name, value in meant.items()}
+
+
+def test_mistrals_word_for_the_seed_is_understood() -> None:
+    request = WIRE.decode_request(body(random_seed=7))
+    assert (request.seed, request.extra) == (7, {})
+    assert (sent(request)["seed"], "random_seed" in sent(request)) == (7, False)
+    both = WIRE.decode_request(body(random_seed=7, seed=8))
+    assert (both.seed, both.extra) == (8, {"random_seed": 7})
+
+
+NAMED, FORCED = ToolChoice(mode="named", name="look"), ToolChoice(mode="required")
+
+
+@pytest.mark.parametrize("wire", [gemini.WIRE, bedrock_converse.WIRE, cohere.WIRE], ids=lambda wire: wire.name)
+def test_a_named_tool_is_called_once_wherever_no_other_limit_can_be_told(wire: Any) -> None:
+    """LangChain asks so for an object of a given shape: the tool by its name, and no calls beside it."""
+    tools = (Tool(name="look", parameters={"type": "object"}),)
+    assert wire.encode_request(ask(tools=tools, tool_choice=NAMED, parallel_tool_calls=False))
+    for choice in (None, FORCED):
+        with pytest.raises(errors.Unsupported) as caught:
+            wire.encode_request(ask(tools=tools, tool_choice=choice, parallel_tool_calls=False))
+        assert caught.value.param == "parallel_tool_calls"

@@ -136,6 +136,7 @@ CHOICES = st.builds(
         )
     ),
     stop_reason=st.sampled_from(["stop", "length", "tool_calls", "content_filter"]),
+    extra=st.dictionaries(st.sampled_from(["native_finish_reason", "message.reasoning_model"]), OBJECTS | WORDS),
 )
 
 

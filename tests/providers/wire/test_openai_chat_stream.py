@@ -261,6 +261,20 @@ def test_parallel_tool_calls_come_apart_by_their_index() -> None:
     assert parts(events) == [ToolCallPart(id="a", name="f", arguments='{"x":1}'), ToolCallPart("b", "g", "{}")]
 
 
+def test_pieces_of_parallel_calls_may_come_in_turns() -> None:
+    frames = (call(0, "a", "f", ""), call(1, "b", "g", ""), call(0, None, None, '{"x"'), call(1, None, None, "{}"))
+    events = read(*frames, call(0, None, None, ":1}"), DONE)
+    assert parts(events) == [ToolCallPart(id="a", name="f", arguments='{"x":1}'), ToolCallPart("b", "g", "{}")]
+    open_parts: set[int] = set()
+    for event in events:
+        if isinstance(event, PartStarted):
+            open_parts.add(event.index)
+        elif isinstance(event, PartDelta):
+            assert event.index in open_parts, "nothing is said of a part that has ended"
+        elif isinstance(event, PartStopped):
+            open_parts.remove(event.index)
+
+
 def test_calls_without_an_index_come_apart_by_their_id() -> None:
     events = read(call(None, "a", "f", '{"x"'), call(None, None, None, ":1}"), call(None, "b", "g", "{}"), DONE)
     assert parts(events) == [ToolCallPart("a", "f", '{"x":1}'), ToolCallPart("b", "g", "{}")]

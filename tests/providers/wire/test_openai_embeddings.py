@@ -163,6 +163,22 @@ def test_an_answer_takes_the_form_that_was_asked_for() -> None:
     assert floats(text) == (0.5, -0.25)
 
 
+def test_mistrals_word_for_the_length_is_understood() -> None:
+    request = WIRE.decode_request(body(output_dimension=8))
+    assert (request.dimensions, request.extra) == (8, {})
+    assert WIRE.decode_request(body(output_dimension=8, dimensions=9)).dimensions == 9
+
+
+def test_every_answer_has_an_id() -> None:
+    """OpenAI's have none, but Mistral's client reads no answer without."""
+    nameless = EmbedAnswer(id="", model="m", vectors=((0.5,),))
+    one, other = (msgspec.json.decode(WIRE.encode_answer(nameless))["id"] for _ in range(2))
+    assert one.startswith("embd-")
+    assert one != other
+    named = WIRE.encode_answer(msgspec.structs.replace(nameless, id="e1"))
+    assert msgspec.json.decode(named)["id"] == "e1"
+
+
 def test_vectors_come_in_the_order_of_their_inputs() -> None:
     entries = [{"index": 1, "embedding": [1]}, {"index": 0, "embedding": [0.5]}]
     assert WIRE.decode_answer(msgspec.json.encode({"data": entries})).vectors == ((0.5,), (1.0,))
