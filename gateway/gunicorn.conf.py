@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 wsgi_app = "gateway.wsgi:application"
 bind = os.environ.get("TOLLBOOK_BIND", f"0.0.0.0:{os.environ.get('PORT', '8000')}")
-worker_class = "gthread"
+# gthread, with an end to waiting for slow clients.
+worker_class = "gateway.worker.Worker"
 workers = int(os.environ.get("TOLLBOOK_WORKERS", os.cpu_count() or 1))
 threads = int(os.environ.get("TOLLBOOK_THREADS", "512"))
 # Beyond the threads, so many idle connections are kept open for their clients' next request.

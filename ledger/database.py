@@ -11,6 +11,23 @@ from django.db import connections
 from psycopg.conninfo import make_conninfo
 
 T = TypeVar("T")
+# The same statement may pass on the same connection a moment later.
+TRANSIENT = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+)
+# A server that is not the one it should be, or not yet (a standby after a failover, a migration under way): what was
+# sent is not to blame, and another connection may find it mended.
+_NOT_READY = (
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+)
+# Try again: gone, frozen, starting, its disk full (all OperationalError), or one of the above.
+AWAY = (*TRANSIENT, *_NOT_READY, psycopg.OperationalError, psycopg.InterfaceError)
 _CONNECTION_FIELDS = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import psycopg
 
-from ledger.rows import SettleRow
+from ledger.unseen import abandoned
 from ledger.writer import Writer
 
 log = logging.getLogger("tollbook.ledger.recovery")
@@ -18,7 +15,8 @@ log = logging.getLogger("tollbook.ledger.recovery")
 _LEADER = "SELECT pg_try_advisory_lock(hashtext('ledger_sweep'))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtext('ledger_sweep'))"
 _LEFT = """
-    SELECT h.id, h.dispatched, h.held_at FROM ledger_hold h JOIN ledger_writer w ON w.id = h.writer_id
+    SELECT h.id, h.dispatched, h.held_at, clock_timestamp()
+    FROM ledger_hold h JOIN ledger_writer w ON w.id = h.writer_id
     WHERE w.state <> 'live' ORDER BY h.id LIMIT 1000
 """
 
@@ -38,8 +36,8 @@ def sweep(connection: psycopg.Connection[Any], *, writer: Writer, grace_s: float
         closed = 0
         while left := connection.execute(_LEFT).fetchall():
             before = closed
-            for call_id, dispatched, held_at in left:
-                writer.settle(_abandoned(call_id=call_id, dispatched=dispatched, held_at=held_at))
+            for call_id, dispatched, held_at, now in left:
+                writer.settle(abandoned(call_id=call_id, dispatched=dispatched, held_at=held_at, now=now))
                 closed += 1
             if writer.spooled or closed == before:
                 break  # the database went away again: the spool will bring them
@@ -48,20 +46,3 @@ def sweep(connection: psycopg.Connection[Any], *, writer: Writer, grace_s: float
         return closed
     finally:
         connection.execute(_UNLOCK)
-
-
-def _abandoned(*, call_id: UUID, dispatched: bool, held_at: datetime) -> SettleRow:
-    """Not dispatched: nothing was used. Dispatched: nobody knows; the bound counts until somebody does."""
-    now = datetime.now(UTC)
-    return SettleRow(
-        id=call_id,
-        outcome="abandoned",
-        started_at=held_at,
-        finished_at=now,
-        duration_ms=max(0, int((now - held_at).total_seconds() * 1000)),
-        cost_usd=None if dispatched else Decimal(0),
-        cost_source="unknown" if dispatched else "nothing_used",
-        unpriced_reason="the process died before the outcome was known" if dispatched else "",
-        error_code="abandoned",
-        claim="indeterminate" if dispatched else "release",
-    )

@@ -12,6 +12,8 @@ What can go wrong, and what happens then:
 - the database rejects a row: the batch is halved until the row stands alone; it is quarantined, all others commit.
 - a caller stops waiting for a hold that commits later: it is settled at once as never dispatched. No phantom hold.
 - a caller stops waiting for a settle: the settle goes to the spool on disk and is sent again until it is in the books.
+- the spool's disk refuses it, too: it stays in the queue, the last place there is, and while it waits no hold is taken.
+  Should the process end before the database is back, its hold is swept like any other and counts as its bound.
 """
 
 from __future__ import annotations
@@ -25,16 +27,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-import msgspec
 import psycopg
 from uuid_utils import uuid7
 
-from ledger import database, faults
+from ledger import database, faults, unseen
 from ledger.rows import HoldRow, SettleRow, encode, fit
 from ledger.spool import Spool
 
@@ -45,12 +44,6 @@ MAX_QUEUE = 20_000
 MAX_HOLD_WAIT_S = 1.0
 MAX_CLOSING_S = 2.0
 FENCED, OUT_OF_ORDER = "TB001", "TB002"
-_TRANSIENT = (
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.LockNotAvailable,
-)
 
 
 class LedgerUnavailable(Exception):
@@ -80,14 +73,16 @@ class _Item:
 
     __slots__ = ("error", "given_up", "hold", "lock", "queued_at", "refusal", "room", "settle", "spooled")
 
-    def __init__(self, *, settle: bytes | None, hold: tuple[HoldRow, bytes] | None) -> None:
+    def __init__(
+        self, *, settle: bytes | None, hold: tuple[HoldRow, bytes] | None, spooled: bool = False
+    ) -> None:
         self.settle = settle
         self.hold = hold
         self.refusal: Refusal | None = None
         self.room: dict[str, Any] = {}
         self.error: Exception | None = None
         self.given_up = False
-        self.spooled = False
+        self.spooled = spooled
         self.queued_at = time.monotonic()
         self.lock = _thread.allocate_lock()
         self.lock.acquire()
@@ -136,6 +131,9 @@ class Writer:
         self._closing = False
         self._closing_since: float | None = None
         self._in_flight_since: float | None = None
+        # Whether the spool has more to replay at once; and not before when, after it could not be read.
+        self._replaying = False
+        self._replay_at = 0.0
         self.id: UUID | None = None
         self.pid = os.getpid()
         self.quarantined = 0
@@ -151,7 +149,11 @@ class Writer:
         return self._hold(_Item(settle=None, hold=(row, encode(row))))
 
     def settle(self, row: SettleRow) -> None:
-        """Commit how a call ended. Returns when it is durable, in the database or in the spool. Does not fail."""
+        """Commit how a call ended. Does not fail.
+
+        Returns when it is durable, in the database or in the spool. With both gone it is kept in memory, and its hold
+        speaks for it until then.
+        """
         encoded = encode(fit(row))
         item = _Item(settle=encoded, hold=None)
         self._put(item)
@@ -252,33 +254,35 @@ class Writer:
 
     def _run(self) -> None:
         self._beat()
-        if self._spool.adopt():
-            log.warning("spool_adopted", extra={"records": self._spool.records})
-            # Now, and not after the first wait for work: these calls have waited long enough.
-            self._replay_spool()
+        self._adopt()
+        # Now, and not after the first wait for work: these calls have waited long enough.
+        self._replay_spool()
         while True:
             items = self._take()
             if items:
-                self._in_flight_since = items[0].queued_at
-                try:
-                    self._commit(items)
-                except Exception as error:
-                    # A defect: the callers must hear of it, and the next batch must still be written.
-                    log.critical("writer_defect", exc_info=True)
-                    self._fail(items, error)
-                self._in_flight_since = None
-                self._replay_spool()
-            elif self._closing:
+                self._write(items)
+            elif self._closing and not self._replaying:
                 self._close_row()
                 return
-            else:
+            elif not self._closing:
                 self._beat()
-                self._replay_spool()
+                self._adopt()
+            self._replay_spool()
+
+    def _write(self, items: list[_Item]) -> None:
+        self._in_flight_since = items[0].queued_at
+        try:
+            self._commit(items)
+        except Exception as error:
+            # A defect: the callers must hear of it, and the next batch must still be written.
+            log.critical("writer_defect", exc_info=True)
+            self._fail(items, error)
+        self._in_flight_since = None
 
     def _take(self) -> list[_Item]:
-        """What is queued, at most MAX_BATCH; empty when a heartbeat is due or the writer closes."""
+        """What is queued, at most MAX_BATCH; empty when a heartbeat is due, the spool has more, or at the end."""
         with self._wake:
-            if not self._queue and not self._closing:
+            if not self._queue and not self._closing and not self._replaying:
                 self._wake.wait(self._lease_s / 3)
             items: list[_Item] = []
             while self._queue and len(items) < MAX_BATCH:
@@ -291,19 +295,19 @@ class Writer:
                 items.append(item)
             return items
 
-    def _commit(self, items: list[_Item]) -> None:
-        """Send until the database has answered for every item."""
+    def _commit(self, items: list[_Item]) -> bool:
+        """Send until the database has answered for every item. False when the process must end before that."""
         frozen = _freeze(items)
         delay_s = 0.05
         while True:
             try:
                 self._finish(frozen, self._send(frozen))
-                return
-            except (*_TRANSIENT, psycopg.OperationalError, psycopg.InterfaceError) as error:
+                return True
+            except database.AWAY as error:
                 if self._closing and self._closed_for_too_long():
                     self._leave(items)
-                    return
-                if not isinstance(error, _TRANSIENT):
+                    return False
+                if not isinstance(error, database.TRANSIENT):
                     self._drop_connection()
                 log.warning("ledger_write_retried", extra={"reason": str(error).strip()[:300]})
                 time.sleep(delay_s)
@@ -313,16 +317,14 @@ class Writer:
                     log.error("writer_replaced", extra={"writer": str(self.id), "reason": str(error).strip()[:300]})
                     self.id = None
                     continue
-                self._split(items, error)
-                return
+                return self._split(items, error)
 
-    def _split(self, items: list[_Item], error: psycopg.Error) -> None:
+    def _split(self, items: list[_Item], error: psycopg.Error) -> bool:
         """The database rejected the batch: find the row that it cannot take, and commit the others."""
         if len(items) > 1:
             middle = len(items) // 2
-            self._commit(items[:middle])
-            self._commit(items[middle:])
-            return
+            halves = [self._commit(half) for half in (items[:middle], items[middle:])]
+            return all(halves)
         (item,) = items
         self.quarantined += 1
         log.error("row_quarantined", extra={"reason": str(error).strip()[:500], "sqlstate": error.sqlstate})
@@ -330,33 +332,24 @@ class Writer:
             # Which of the two was it? Each alone will tell; the waiter hears of the hold.
             alone = _Item(settle=item.settle, hold=None)
             item.settle = None
-            self._commit([alone])
-            self._commit([item])
-            return
+            halves = [self._commit([each]) for each in (alone, item)]
+            return all(halves)
         if item.settle is not None:
             self._quarantine(item.settle)
         item.error = LedgerRejected(f"the ledger rejected this call: {error.sqlstate}")
         self._release([item])
+        return True
 
     def _quarantine(self, settle: bytes) -> None:
         """Keep the rejected row on disk; put a row of its bare facts in its place, cost unknown, so none is lost."""
-        self._spool.quarantine(settle)
-        facts = msgspec.json.decode(settle)
-        now = datetime.now(UTC)
-        bare = SettleRow(
-            id=UUID(facts["id"]),
-            outcome="failed",
-            started_at=now,
-            finished_at=now,
-            duration_ms=0,
-            cost_usd=None,
-            cost_source="unknown",
-            unpriced_reason="quarantined: the ledger rejected the row of this call",
-            error_code="quarantined",
-        )
-        encoded = encode(bare)
-        if encoded != settle and facts.get("error_code") != "quarantined":
-            self._commit([_Item(settle=encoded, hold=None)])
+        try:
+            self._spool.quarantine(settle)
+        except OSError:
+            # No disk to keep it on: the log is. Its call must get its row all the same.
+            log.critical("quarantine_failed", exc_info=True, extra={"row": settle.decode()})
+        bare = unseen.quarantined(settle)
+        if bare is not None:
+            self._commit([_Item(settle=encode(bare), hold=None)])
 
     def _send(self, frozen: _Frozen) -> dict[str, Any] | None:
         connection = self._connected()
@@ -386,18 +379,26 @@ class Writer:
             orphans = [i.hold[0] for i in frozen.items if i.hold is not None and i.given_up and i.refusal is None]
             self._release(frozen.items)
         for hold in orphans:
-            self._put(_Item(settle=encode(_never_sent(hold)), hold=None))
+            self._put(_Item(settle=encode(unseen.never_sent(hold)), hold=None))
 
     def _release(self, items: list[_Item]) -> None:
         for item in items:
             item.lock.release()
 
     def _fail(self, items: list[_Item], error: Exception) -> None:
+        """Settles go to the spool, or back into the queue: while one waits there, holds are refused."""
         for item in items:
-            if item.lock.locked():
-                self._spool_settle(item)
-                item.error = LedgerUnavailable(f"the ledger writer failed: {type(error).__name__}")
-                item.lock.release()
+            if not item.lock.locked():
+                continue
+            self._spool_settle(item)
+            if item.settle is not None and not item.spooled:
+                kept = _Item(settle=item.settle, hold=None)
+                kept.queued_at = item.queued_at
+                with self._wake:
+                    self._queue.appendleft(kept)
+                time.sleep(0.1)  # nothing has changed yet
+            item.error = LedgerUnavailable(f"the ledger writer failed: {type(error).__name__}")
+            item.lock.release()
 
     def _leave(self, items: list[_Item]) -> None:
         """Closing while the database is away: settles go to the spool, holds were never admitted."""
@@ -442,14 +443,37 @@ class Writer:
             self._drop_connection()
             log.warning("heartbeat_failed", extra={"reason": str(error).strip()[:300]})
 
-    def _replay_spool(self) -> None:
-        """Put what the disk holds into the books. Settling twice is harmless: the hold is gone, the call is there."""
-        if self._spool.records == 0 or self._connection is None:
+    def _adopt(self) -> None:
+        """Take over the spools that dead processes of this machine have left."""
+        try:
+            adopted = self._spool.adopt()
+        except OSError:
+            log.critical("spool_unreadable", exc_info=True)
             return
-        records = self._spool.read()
-        for start in range(0, len(records), MAX_BATCH):
-            self._commit([_Item(settle=record, hold=None) for record in records[start : start + MAX_BATCH]])
-        self._spool.clear(len(records))
+        if adopted:
+            log.warning("spool_adopted", extra={"records": adopted})
+
+    def _replay_spool(self) -> None:
+        """Put the next batch of what the disk holds into the books, between two batches of new calls.
+
+        Settling twice is harmless: the hold is gone, the call is there. So records go only once they are written.
+        """
+        self._replaying = False
+        if self._spool.records == 0 or self._connection is None or time.monotonic() < self._replay_at:
+            return
+        try:
+            records = self._spool.read(MAX_BATCH)
+            if not records:
+                raise OSError(f"{self._spool.records} records of the spool cannot be read any more")
+            written = self._commit([_Item(settle=record, hold=None, spooled=True) for record in records])
+            if written:
+                self._spool.clear(len(records))
+        except Exception:
+            # A disk that cannot be read, or a defect: the records stay, and the thread must live.
+            self._replay_at = time.monotonic() + self._lease_s / 3
+            log.critical("spool_replay_failed", exc_info=True)
+            return
+        self._replaying = written and self._spool.records > 0
         log.info("spool_replayed", extra={"records": len(records)})
 
     def _close_row(self) -> None:
@@ -461,19 +485,3 @@ class Writer:
         except psycopg.Error as error:
             log.warning("close_failed", extra={"reason": str(error).strip()[:300]})
         self._drop_connection()
-
-
-def _never_sent(hold: HoldRow) -> SettleRow:
-    """The end of a call that was held but never dispatched: it used nothing and cost nothing."""
-    now = datetime.now(UTC)
-    return SettleRow(
-        id=hold.id,
-        outcome="failed",
-        started_at=now,
-        finished_at=now,
-        duration_ms=0,
-        cost_usd=Decimal(0),
-        cost_source="nothing_used",
-        error_code="ledger_unavailable",
-        claim="release",
-    )
