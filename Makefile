@@ -36,7 +36,7 @@ check: requirements-dev ## ruff, mypy, import-linter, missing migrations, and th
 	$(APART) $(VENV) -m gateway.run stop >/dev/null; \
 	if [ -n "$$failed" ]; then echo "make check failed:$$failed" >&2; exit 1; fi
 
-faults: requirements-dev ## Try to break the books, half an hour long: kills, eaten commits, races; ARGS=--teeth, ARGS="--seed 7"
+faults: requirements-dev ## Try to break the books, an hour long: kills, eaten commits, full disks, races; ARGS=--teeth, ARGS="--seed 7"
 	@$(APART) $(VENV) -W ignore -m tests.faults $(ARGS)
 
 bench: requirements ## Measure: BENCH="ledger_alone relay" picks from bench/, ARGS go to each (relay needs nginx and wrk)

@@ -49,6 +49,7 @@ class Keyring:
         self._reader = ThreadPoolExecutor(1, "keyring")
         self._connection: psycopg.Connection[Any] | None = None
         self._used: set[int] = set()
+        self._closing = False
 
     def authenticate(self, text: str | None, *, version: int) -> Principal:
         """The caller behind `text`. Raises ApiError invalid_key, or ledger_unavailable when nobody can say."""
@@ -67,8 +68,11 @@ class Keyring:
         return kept.principal
 
     def close(self) -> None:
-        self._reader.shutdown(wait=False, cancel_futures=True)
-        self._disconnect()
+        """Read no key any more. The connection is the reader's own: it closes it, after what it is at."""
+        if not self._closing:
+            self._closing = True
+            self._reader.submit(self._disconnect)
+            self._reader.shutdown(wait=False)
 
     def take_used(self) -> list[int]:
         """The keys used since the last take, for their last-used time."""
@@ -90,6 +94,8 @@ class Keyring:
     # --- the reader's thread ------------------------------------------------------------------------------
 
     def _read(self, public_id: str, version: int) -> _Kept | None:
+        if self._closing:
+            raise psycopg.InterfaceError("the keyring is closed")
         known = self._kept.get(public_id)
         if known is not None and known.version == version:
             return known  # read for somebody else, who was first in the line

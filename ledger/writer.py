@@ -26,7 +26,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -159,6 +159,16 @@ class Writer:
         self._put(item)
         if not item.wait(self._timeout_s):
             self._spool_settle(item)
+
+    def settle_all(self, rows: Iterable[SettleRow]) -> None:
+        """As `settle`, of many calls at once: they share commits, and the wait."""
+        items = [_Item(settle=encode(fit(row)), hold=None) for row in rows]
+        for item in items:
+            self._put(item)
+        ends_at = time.monotonic() + self._timeout_s
+        for item in items:
+            if not item.wait(max(0.0, ends_at - time.monotonic())):
+                self._spool_settle(item)
 
     def settle_and_hold(self, settle: SettleRow, hold: HoldRow) -> Verdict:
         """Commit the end of one attempt and the hold of the next together. As `hold`; the settle is never lost."""

@@ -27,6 +27,7 @@ INVARIANTS = {
     "I8": "the provider's invoice: equal where settled, within the hold where not",
     "I9": "the chain is whole and nobody writes behind his fence",
     "I10": "recovered within 30 s, holds of the dead closed within 25 s",
+    "I11": "while the database is away calls are refused soon, and nothing is sent",
     "I12": "memory, descriptors and spool are bounded; no deadlock",
     "I13": "nobody sees another's answer",
 }
@@ -240,6 +241,16 @@ def _line(evidence: Evidence, line: Line, call: Row, bound_usd: Decimal) -> Iter
         yield Problem("I8", f"call {call.id} costs {call.settled_usd}, and nothing is billed")
     elif billed > bound_usd:
         yield Problem("I8", f"call {call.id} is billed {billed}, more than the {bound_usd} it held")
+
+
+def unreconciled(evidence: Evidence) -> dict[str, Any]:
+    """What is billed for answers with an error status, which the books have at 0 until the invoice says otherwise."""
+    billed = [
+        evidence.price(line, call.sheet_id)
+        for line in evidence.invoice if line.billed and line.status >= 400
+        for call in evidence.calls_of.get(UUID(line.idempotency_key), []) if line.request_id in call.upstream_ids
+    ]  # fmt: skip
+    return {"billed errors left to reconciliation": len(billed), "their USD": sum(billed, Decimal(0))}
 
 
 def _fences(evidence: Evidence) -> Iterator[Problem]:

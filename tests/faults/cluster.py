@@ -22,6 +22,7 @@ import msgspec
 import psutil  # type: ignore[import-untyped]  # the package has no types
 import psycopg
 
+from tests.faults import disks
 from tests.faults import world as worlds
 from tests.faults.audit import AUDIT
 from tests.faults.proxy import Proxy
@@ -70,13 +71,13 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def until(look: Callable[[], object], *, what: str, timeout_s: float) -> float:
+def until(look: Callable[[], object], *, what: str, timeout_s: float, pause_s: float = 0.05) -> float:
     """Wait until `look` is true; the seconds that took. TimeoutError when it does not come true."""
     began = time.monotonic()
     while not look():
         if time.monotonic() - began > timeout_s:
             raise TimeoutError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause_s)
     return time.monotonic() - began
 
 
@@ -111,6 +112,11 @@ class Postgres:
             )
         until(self.is_up, what=f"PostgreSQL is up, see {self._log()}", timeout_s=READY_WITHIN_S)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server is gone: stopped, killed, or by its own decision."""
+        return self._process is None or self._process.poll() is not None
+
     def is_up(self) -> bool:
         try:
             self.rows("SELECT 1")
@@ -122,7 +128,7 @@ class Postgres:
         """Ask the server itself, past the proxy."""
         with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(query, values or None)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: fast; SIGQUIT: at once, without a checkpoint."""
@@ -152,7 +158,7 @@ class Postgres:
 
     def end(self) -> None:
         """Whatever state it is in."""
-        if self._process is not None and self._process.poll() is None:
+        if not self.has_ended:
             self.thaw()
             self.crash()
 
@@ -214,11 +220,16 @@ class Gateway:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
 
-    def terminate(self) -> None:
-        """The graceful way, to its end."""
+    def terminate(self, *, timeout_s: float = 30.0) -> int:
+        """The graceful way, to its end. Returns the exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
+        return self._process.wait(timeout_s)
+
+    def reload(self) -> None:
+        """New workers in place of all, one by one: a rolling restart."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def end(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -311,13 +322,27 @@ class Template:
     @contextlib.contextmanager
     def running(
         self, *, workers: int = 3, extra: Mapping[str, str] | None = None,
-        change: Callable[[Postgres], None] | None = None,
+        change: Callable[[Postgres], None] | None = None, disks_mb: Mapping[str, int] | None = None,
     ) -> Iterator[Cluster]:
-        """A cluster on a copy of the template. `change`: what is done to its database before anything runs."""
+        """A cluster on a copy of the template. `change`: what is done to its database before anything runs.
+
+        `disks_mb`: folders of the run that are file systems of their own, and how large these are.
+        """
         self._made += 1
         folder = self.folder / f"run{self._made}"
-        folder.mkdir()
-        subprocess.run(["cp", "-a", self.folder / "template", folder / "postgres"], check=True)
+        with contextlib.ExitStack() as mounted:
+            for name, megabytes in (disks_mb or {}).items():
+                mounted.enter_context(disks.mounted(folder / name, megabytes=megabytes))
+            with self._running(folder, workers=workers, extra=extra, change=change) as cluster:
+                yield cluster
+
+    @contextlib.contextmanager
+    def _running(
+        self, folder: Path, *, workers: int, extra: Mapping[str, str] | None,
+        change: Callable[[Postgres], None] | None,
+    ) -> Iterator[Cluster]:
+        (folder / "postgres").mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", f"{self.folder / 'template'}/.", folder / "postgres"], check=True)
         cluster = Cluster(folder=folder, ports=self._ports, world=self._world, workers=workers, extra=extra or {})
         try:
             if change is not None:

@@ -101,8 +101,12 @@ class Load:
 
     def ask_once(self, *, timeout_s: float = 2.0) -> bool:
         """One plain call by a key with room: whether it was answered."""
-        ask = _Ask("fake-model", self._world.wide[0], False, None, "", uuid.uuid4().hex)
-        return self._make(ask, timeout_s=timeout_s) == "200"
+        return self.ask("fake-model", timeout_s=timeout_s) == "200"
+
+    def ask(self, model: str, *, stream: bool = False, load_id: str = "", timeout_s: float = TIMEOUT_S) -> str:
+        """One call of an upstream model by a key with room; the status, or "broken"."""
+        ask = _Ask(model, self._world.wide[0], stream, None, "", load_id or uuid.uuid4().hex)
+        return self._make(ask, timeout_s=timeout_s)
 
     # --- one client ---------------------------------------------------------------------------------------
 

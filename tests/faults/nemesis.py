@@ -18,7 +18,7 @@ from tests.faults import world as worlds
 from tests.faults.cluster import GRACE_S, LEASE_S, SWEEP_S, Cluster, until
 from tests.faults.load import Load
 
-POINTS = ("held", "dispatched", "mid_stream", "upstream_done", "settled", "before_write", "after_write")
+POINTS = ("held", "dispatched", "mid_stream", "upstream_done", "settled", "answered", "before_write", "after_write")
 RECOVERS_WITHIN_S = 30.0
 SAYS_EVERY_S = 60.0
 _WRITERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollbook writer'"
@@ -36,7 +36,8 @@ class Nemesis:
 
     def __init__(self, *, cluster: Cluster, load: Load, seed: int, freeze_s: float) -> None:
         self.done: Counter[str] = Counter()
-        self.recovered_s: list[float] = []
+        self.recovered_s: dict[str, list[float]] = {}
+        self._doing = ""
         self.postgres_back_s: list[float] = []
         self.postgres_kills = 0
         self._cluster, self._load = cluster, load
@@ -87,7 +88,8 @@ class Nemesis:
             time.sleep(self._rng.uniform(0.1, 0.5))
 
     def do(self, fault: Callable[[], None]) -> None:
-        self.done[fault.__name__] += 1
+        self._doing = fault.__name__
+        self.done[self._doing] += 1
         fault()
 
     def _so_far(self) -> str:
@@ -262,7 +264,7 @@ class Nemesis:
     def _served(self) -> float:
         """Wait until a call is served again, and note how long that took. TimeoutError after half a minute."""
         took = until(self._load.ask_once, what="a call is served again", timeout_s=RECOVERS_WITHIN_S)
-        self.recovered_s.append(took)
+        self.recovered_s.setdefault(self._doing, []).append(took)
         return took
 
 

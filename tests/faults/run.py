@@ -46,11 +46,12 @@ class Plan(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """`counts` are what happened; `problems` is empty when the books stood it."""
+    """`counts` are what happened, `slowest_s` the slowest recovery; `problems` is empty when the books stood it."""
 
     seed: int
     counts: dict[str, Any]
     faults: dict[str, int]
+    slowest_s: dict[str, float]
     answers: dict[str, int]
     problems: list[Problem]
 
@@ -61,7 +62,10 @@ class Report(Struct, frozen=True):
     def lines(self) -> list[str]:
         """For people: the figures, then at most five problems of each invariant."""
         shown = [f"seed {self.seed}", *(f"{name}: {value}" for name, value in self.counts.items())]
-        shown += [f"faults: {_listed(self.faults)}", f"answers: {_listed(self.answers)}"]
+        for name, count in sorted(self.faults.items(), key=lambda pair: -pair[1]):
+            felt = f", slowest recovery {self.slowest_s[name]} s" if name in self.slowest_s else ""
+            shown.append(f"{name.replace('_', ' ')}: {count} times{felt}")
+        shown.append(f"answers: {_listed(self.answers)}")
         by_invariant = Counter(problem.invariant for problem in self.problems)
         for invariant, count in sorted(by_invariant.items()):
             shown.append(f"BROKEN {invariant} ({INVARIANTS[invariant]}): {count} times")
@@ -80,11 +84,11 @@ def run(template: Template, plan: Plan, **cluster_options: Any) -> Report:
             load.start()
             problems += _faults(nemesis, plan, until_at=began + plan.minutes * 60)
             load.stop()
-            problems += _quiet(cluster, plan)
+            problems += quiet(cluster, within_s=plan.quiet_s)
         problems += _bounded(sampler)
         lost_races = races.run(url=cluster.postgres.url, count=plan.races) if plan.races else []
         problems += [Problem("I5", line) for line in lost_races]
-        problems += _checked(cluster, load, verifies=plan.verifies)
+        problems += checked(cluster, load, verifies=plan.verifies)
         return _report(plan, cluster, load, nemesis, sampler, problems, took_s=time.monotonic() - began)
 
 
@@ -104,7 +108,7 @@ def _silent(line: str) -> None:
     """Only a person who waits for the long run wants to know."""
 
 
-def _quiet(cluster: Cluster, plan: Plan) -> list[Problem]:
+def quiet(cluster: Cluster, *, within_s: float) -> list[Problem]:
     """Nothing is broken any more: every hold ends and every spool empties; then the workers stop as they should."""
 
     def nothing_open() -> bool:
@@ -115,7 +119,7 @@ def _quiet(cluster: Cluster, plan: Plan) -> list[Problem]:
     cluster.upstream.heal()
     problems = []
     try:
-        until(nothing_open, what="no hold is open and no spool holds a call", timeout_s=plan.quiet_s)
+        until(nothing_open, what="no hold is open and no spool holds a call", timeout_s=within_s)
     except TimeoutError as error:
         problems.append(Problem("I10", str(error)))
     cluster.gateway.terminate()
@@ -132,7 +136,8 @@ def _bounded(sampler: Sampler) -> list[Problem]:
     return problems
 
 
-def _checked(cluster: Cluster, load: Load, *, verifies: bool) -> list[Problem]:
+def checked(cluster: Cluster, load: Load, *, verifies: bool) -> list[Problem]:
+    """Every broken invariant that the invoice, the clients' notes and the books show, and what verify_ledger says."""
     evidence = checker.Evidence(
         postgres=cluster.postgres, invoice=invoice.read(cluster.invoice), told=load.notes.told
     )
@@ -153,6 +158,7 @@ def _report(
         "SELECT count(*), count(*) FILTER (WHERE outcome = 'abandoned'), "
         "(SELECT count(*) FROM ledger_adjustment WHERE reason = 'late_settlement') FROM ledger_call"
     )
+    slowest = {name: median_and_most(felt)[1] for name, felt in nemesis.recovered_s.items()}
     counts = {
         "minutes": round(took_s / 60, 1),
         "worker kills": cluster.gateway.kills,
@@ -165,16 +171,17 @@ def _report(
         "arrivals at the provider": len(invoice.read(cluster.invoice)),
         "abandoned": abandoned,
         "settled late": late,
-        "slowest recovery s": round(max(nemesis.recovered_s, default=0.0), 2),
-        "PostgreSQL up to first call s (median, most)": _median_and_most(nemesis.postgres_back_s),
+        "slowest recovery s": max(slowest.values(), default=0.0),
+        "PostgreSQL up to first call s (median, most)": median_and_most(nemesis.postgres_back_s),
         "largest worker MB": sampler.rss_bytes // 1_048_576,
         "most descriptors": sampler.descriptors,
         **checker.figures(problems),
     }
-    return Report(plan.seed, counts, dict(nemesis.done), dict(load.notes.statuses), problems)
+    return Report(plan.seed, counts, dict(nemesis.done), slowest, dict(load.notes.statuses), problems)
 
 
-def _median_and_most(seconds: list[float]) -> tuple[float, float]:
+def median_and_most(seconds: list[float]) -> tuple[float, float]:
+    """Rounded to hundredths; 0 of nothing."""
     ordered = sorted(seconds) or [0.0]
     return round(ordered[len(ordered) // 2], 2), round(ordered[-1], 2)
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UPSTREAM_NAMES = (
     "fake-model", "fake-other", "fake-words-40", "fake-paced-20ms", "fake-slow-250ms", "fake-400", "fake-429",
     "fake-503", "fake-flaky-1", "fake-reset", "fake-cut", "fake-cut-usage", "fake-nousage", "fake-malformed",
+    "fake-paced-100ms", "fake-paced-250ms", "fake-paced-2s", "fake-paced-4s",
 )  # fmt: skip
 WIDE_KEYS, TIGHT_KEYS, SPARE_KEYS = 4, 4, 30
 TIGHT_USD = "0.05"

@@ -102,7 +102,7 @@ def test_nobody_else_sees_a_file_or_a_batch(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("fields", "param"), [
-    ({"endpoint": "/v1/completions"}, "endpoint"),
+    ({"endpoint": "/v1/rerank"}, "endpoint"),
     ({"completion_window": "1h"}, None),
     ({"input_file_id": "file-of-nobody"}, "input_file_id"),
     ({"metadata": {"a": "b" * 513}}, "metadata"),
