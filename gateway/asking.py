@@ -139,7 +139,7 @@ class Asker:
 
     def _hold(self, plan: Plan) -> OpenCall:
         """Commit the hold of this attempt, with the row of the one before it."""
-        hold = self._hold_row(plan)
+        hold, failed = self._hold_row(plan), self._failed
         held_from = time.monotonic()
         verdict = self._committed(hold)
         waited_s = time.monotonic() - held_from
@@ -148,7 +148,10 @@ class Asker:
         if verdict.refusal is not None:
             if verdict.refusal.why == "idempotency":
                 raise Taken
-            raise refused(verdict.refusal, snapshot=self._snapshot, call_id=str(hold.id))
+            # Nothing was held: the only call in the books is the attempt that failed before.
+            raise refused(
+                verdict.refusal, snapshot=self._snapshot, call_id=str(failed.id) if failed is not None else ""
+            )
         self._room = verdict.room
         return OpenCall(
             runtime=self._runtime,

@@ -12,7 +12,7 @@ from gateway.errors import ApiError
 from gateway.expectations import Expectations
 from gateway.keyring import Principal
 from gateway.settlement import estimated_input_tokens
-from gateway.snapshot import LimitInfo, Snapshot, Target
+from gateway.snapshot import KINDS, LimitInfo, Snapshot, Target
 from ledger import bounds
 from ledger.money import ZERO_USD
 from ledger.rating import Sheet
@@ -77,8 +77,8 @@ def plan_for(
     operation = adapter.operation_for(admitted.operation)
     provider_wire = adapter.wire_for(operation)
     is_medium = operation in MEDIA
-    if is_medium:
-        _check_catalog(target, operation)
+    if not target.offers(admitted.operation):
+        raise _wrong_kind(target, admitted.operation)
     sheet = snapshot.prices.sheet_at(model_id=target.model_id, at=datetime.now(UTC))
     limits = snapshot.limits_for(
         key=principal.key_id, user=principal.user_id, team=principal.team_id, model=target.model_id
@@ -123,15 +123,14 @@ def plan_for(
     )
 
 
-def _check_catalog(target: Target, operation: Operation) -> None:
-    """Raise Unsupported where the catalog says what the model can do, and this is not among it."""
-    capability = PART_OF.get(operation, operation)
-    if target.capabilities and capability not in target.capabilities:
-        raise Unsupported(
-            f"The catalog says that {target.name!r} has no {capability}: use another model.",
-            param="model",
-            provider=target.provider_name,
-        )
+def _wrong_kind(target: Target, operation: Operation) -> Unsupported:
+    kinds = ", ".join(sorted(target.capabilities & KINDS))
+    return Unsupported(
+        f"The catalog says that {target.name!r} has no {PART_OF.get(operation, operation)}"
+        f"{f', but {kinds}' if kinds else ''}: use another model.",
+        param="model",
+        provider=target.provider_name,
+    )
 
 
 def _output_cap(admitted: Admitted, target: Target) -> int:

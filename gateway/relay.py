@@ -51,6 +51,7 @@ def relay(
 ) -> Whole | Streamed:
     """Answer one request of a surface. Raises ApiError and ProviderError; whatever was dispatched is settled then."""
     began = time.monotonic()
+    request_id = request_id or new_request_id()
     snapshot = runtime.snapshot
     admitted = wire.admit(body)
     targets = routing.resolve(
@@ -62,7 +63,7 @@ def relay(
         snapshot=snapshot,
         surface=surface,
         caller=caller,
-        request_id=request_id or new_request_id(),
+        request_id=request_id,
         began=began,
     )
     cache_key = ""
@@ -77,10 +78,10 @@ def relay(
                 provider=plan.target.provider_name, model=plan.target.name, hit=hit is not None
             )
             if hit is not None:
-                return _cached(asker, plan, hit, caller)
+                return _cached(asker, plan, hit, caller, request_id)
         asked = asker.ask(plans)
     except Taken:
-        return _again(caller)
+        return _again(caller, request_id)
     headers = _headers(asked, caller)
     if not wire.content_type:
         headers["Content-Type"] = type_of_answer(asked.exchange)
@@ -131,27 +132,26 @@ def _plans(
         raise reason
 
 
-def _cached(asker: Asker, plan: Plan, hit: cache.Entry, caller: Caller) -> Whole | Streamed:
+def _cached(asker: Asker, plan: Plan, hit: cache.Entry, caller: Caller, request_id: UUID) -> Whole | Streamed:
     """An answer from the cache, booked as such."""
     saved = format_usd(hit.cost_usd) if hit.cost_usd is not None else ""
     row = asker.from_cache(plan, saving={"cached_call": hit.call_id, "saved_usd": saved})
     kept = hit.kept()
     headers = {**kept.headers, "X-Tollbook-Cache": "hit", "X-Tollbook-Cost-Usd": "0"}
+    headers["X-Request-Id"] = caller.client_request_id or str(request_id)
     if row is not None:
         headers["X-Tollbook-Call-Id"] = str(row.id)
-    if caller.client_request_id:
-        headers["X-Request-Id"] = caller.client_request_id
     return Streamed(kept.chunks(), headers) if kept.streamed else Whole(kept.body, headers)
 
 
-def _again(caller: Caller) -> Whole | Streamed:
+def _again(caller: Caller, request_id: UUID) -> Whole | Streamed:
     """The answer that the holder of the idempotency key was given."""
     assert caller.idempotency is not None
     kept = idempotency.earlier(key_id=caller.principal.key_id, claim=caller.idempotency)
     if kept is None:
         # It failed without work done, in this very moment.
         raise ApiError("idempotency_conflict", "The first request with this key has just failed.", retry_after_s=1)
-    headers = {"X-Request-Id": caller.client_request_id, **kept.headers} if caller.client_request_id else kept.headers
+    headers = {"X-Request-Id": caller.client_request_id or str(request_id), **kept.headers}
     return Streamed(kept.chunks(), headers) if kept.streamed else Whole(kept.body, headers)
 
 

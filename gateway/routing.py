@@ -14,7 +14,6 @@ from gateway.settlement import estimated_input_tokens
 from gateway.snapshot import RouteInfo, RouteLeg, Snapshot, Target
 from ledger.bounds import priced_sides, upper_bound_usd
 from providers import errors
-from providers.adapters.base import PART_OF
 from providers.errors import ProviderError
 from providers.wire.base import Admitted
 from providers.wire.media import MEDIA
@@ -84,8 +83,10 @@ def _fits(target: Target, admitted: Admitted, body_bytes: int) -> bool:
     """Whether the catalog says the target can take this request; what the catalog does not know does not hinder."""
     if target.adapter is None:
         return False
+    if not target.offers(admitted.operation):
+        return False
     if admitted.operation in MEDIA:
-        return not target.capabilities or PART_OF.get(admitted.operation, admitted.operation) in target.capabilities
+        return True
     needs = {"image": "vision", "file": "documents", "audio": "audio"}
     known = target.capabilities
     if known:

@@ -17,11 +17,18 @@ from ledger import prices as price_books
 from ledger.models import Limit, SnapshotVersion
 from ledger.prices import PriceBook
 from providers import registry
-from providers.adapters.base import Adapter
+from providers.adapters.base import PART_OF, Adapter
 from providers.errors import ProviderError
 from providers.models import Alias, Model, Provider, Route, RouteTarget
+from providers.wire.base import Operation
+from providers.wire.media import MEDIA
 
 log = logging.getLogger("tollbook.snapshot")
+
+# What a model may be for. A catalog that names none of these says nothing about it.
+KINDS = frozenset({"chat", "embeddings", "rerank", "images", "transcriptions", "speech"})
+# What any model that chats may be asked for, too. Tokens are counted for models of every kind.
+_CHATTED: frozenset[Operation] = frozenset({"responses", "completions"})
 
 
 class Target(Struct, frozen=True):
@@ -40,6 +47,13 @@ class Target(Struct, frozen=True):
     default_max_output_tokens: int | None = None
     timeout_s: float | None = None
     drains: bool = False
+
+    def offers(self, operation: Operation) -> bool:
+        """Whether the catalog says that the model can do this, or does not say what it is for."""
+        known = self.capabilities
+        if not known or ("chat" if operation in _CHATTED else PART_OF.get(operation, operation)) in known:
+            return True
+        return operation == "count_tokens" or (operation not in MEDIA and known.isdisjoint(KINDS))
 
 
 class LimitInfo(Struct, frozen=True):

@@ -154,11 +154,11 @@ def or_of_headers(usage: Usage, *, wire: Wire, exchange: Exchange) -> Usage:
 
 def encoded(answer: Answer, *, wire: Wire, admitted: Admitted) -> bytes:
     """A translated answer for the client, in the form that its request asked for."""
-    if isinstance(wire, AnswersAsAsked):
-        return wire.encode_answer_as_asked(answer, admitted=admitted)
     if not answer.model:
         # As in a stream: some providers do not say which model answered.
         answer = msgspec.structs.replace(answer, model=admitted.model)
+    if isinstance(wire, AnswersAsAsked):
+        return wire.encode_answer_as_asked(answer, admitted=admitted)
     return wire.encode_answer(answer)
 
 

@@ -18,6 +18,8 @@ from gateway.api.models import GoogleModelsView, ModelsView
 from gateway.api.rerank import RerankView
 from gateway.api.responses import ResponsesView
 
+handler404 = "gateway.api.not_found.not_found"
+
 GEMINI_PATH = rf"^v1(?:beta|alpha)?/models/(?P<model>.+):(?P<method>{'|'.join(METHODS)})$"
 
 # What services call, first: each is one look-up away.

@@ -18,6 +18,7 @@ from django.db import connection
 from msgspec import Struct
 
 from ledger import ids, prices
+from ledger.archived_months import why_gone
 from ledger.meters import from_json
 from ledger.models import PriceSheet
 from ledger.money import EXACT, ZERO_USD
@@ -156,11 +157,22 @@ def examine(selection: Selection, *, after: UUID | None = None, most: int = PAGE
 
 
 def tally(selection: Selection) -> Tally:
-    """A dry run: what re-rating the whole selection would change. Writes nothing."""
+    """A dry run: what re-rating the whole selection would change. Writes nothing.
+
+    Raises RerateError: a month of the period is not in the database.
+    """
+    refuse_dropped(selection)
     found, after = Tally(), None
     while (page := examine(selection, after=after)).last is not None:
         found, after = found.plus(page), page.last
     return found
+
+
+def refuse_dropped(selection: Selection) -> None:
+    """Raise RerateError when calls of the period are in an archive only: "no call changes" would be wrong."""
+    gone = why_gone(start=selection.start, end=selection.end)
+    if gone is not None:
+        raise RerateError(gone)
 
 
 def _read(selection: Selection, *, after: UUID, most: int) -> list[_Books]:

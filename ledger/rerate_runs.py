@@ -20,7 +20,7 @@ from django.utils import timezone
 from ledger.corrections import wait_for_turn
 from ledger.models import Adjustment, DailySpend, PriceSheet, RerateRun
 from ledger.money import format_usd
-from ledger.rerate import PAGE, Correction, Page, RerateError, Selection, Tally, examine
+from ledger.rerate import PAGE, Correction, Page, RerateError, Selection, Tally, examine, refuse_dropped
 
 log = logging.getLogger("tollbook.rerate")
 
@@ -39,9 +39,13 @@ _NO_WORKER = "SELECT pg_advisory_unlock(hashtext('ledger_rerate_worker'))"
 def begin(
     selection: Selection, *, applies: bool, actor: AbstractBaseUser | None = None, reason: str = ""
 ) -> RerateRun:
-    """Write the run down, to be worked on. Raises RerateError: an empty period, or a sheet of another model."""
+    """Write the run down, to be worked on.
+
+    Raises RerateError: an empty period, a month that is not in the database, a sheet of another model.
+    """
     if selection.start >= selection.end:
         raise RerateError("The period ends before it begins.")
+    refuse_dropped(selection)
     sheet = PriceSheet.objects.filter(
         pk=selection.sheet_id or 0, model=selection.model_id, status=PriceSheet.Status.PUBLISHED
     )

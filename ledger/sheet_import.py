@@ -25,10 +25,21 @@ _DEAREST_TOKEN_USD = Decimal("0.01")
 
 
 class Imported(Struct, frozen=True):
-    """How many sheets a file brought, and how many were there already with the same content."""
+    """How many sheets a file brought, and how many were there already with the same content.
+
+    begun: of those brought and published, how many begin in the past, so that calls may have been made since.
+    """
 
     created: int
     unchanged: int
+    begun: int = 0
+
+    def told(self, *, published: bool) -> str:
+        """What happened, for whoever carried the file in."""
+        text = f"{self.created} sheet(s) {'published' if published else 'as drafts'}, {self.unchanged} there already."
+        if not self.begun:
+            return text
+        return f"{text} {self.begun} begin in the past: calls made since keep their cost until they are re-rated."
 
 
 def outliers(sheets: Sequence[CsvSheet]) -> list[str]:
@@ -61,19 +72,19 @@ def carry_in(
     """Write the sheets as drafts, or publish them; a sheet that is there with the same content stays as it is.
 
     Raises SheetCsvError, and then nothing is written: outliers that nobody confirmed, other prices published for the
-    same instant.
+    same instant, a sheet to publish for which neither `reason` nor the file says why.
     """
     odd = [] if confirm_outliers else outliers(sheets)
     if odd:
         raise SheetCsvError([*odd, "Confirm the outliers if these prices are meant."])
     models = Model.objects.in_bulk([sheet.model_id for sheet in sheets])
     faults: list[str] = []
-    created = unchanged = 0
+    created = unchanged = begun = 0
     with transaction.atomic():
         for sheet in [*sheets, *_endings(sheets)]:
             try:
                 with transaction.atomic():
-                    _, is_new = ensure_sheet(
+                    stored, is_new = ensure_sheet(
                         model=models[sheet.model_id], book=sheet.book, valid_from=sheet.valid_from, rates=sheet.rates,
                         source=PriceSheet.Source.FILE, now=now, reason=reason or sheet.reason,
                         source_url=sheet.source_url, discontinued=sheet.discontinued, draft=not publish, actor=actor,
@@ -81,10 +92,13 @@ def carry_in(
             except (SheetError, PublishError) as error:
                 faults.append(f"row {sheet.row}, valid_from: {error}")
                 continue
+            if publish and is_new and not stored.reason.strip():
+                faults.append(f"row {sheet.row}, reason: what is published needs a reason, here or for all sheets")
             created, unchanged = created + is_new, unchanged + (not is_new)
+            begun += publish and is_new and sheet.valid_from < now
         if faults:
-            raise SheetCsvError(faults)
-    return Imported(created, unchanged)
+            raise SheetCsvError(list(dict.fromkeys(faults)))
+    return Imported(created, unchanged, begun)
 
 
 def _endings(sheets: Sequence[CsvSheet]) -> list[CsvSheet]:

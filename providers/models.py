@@ -91,7 +91,7 @@ class Model(models.Model):
         default=list,
         blank=True,
         help_text="Known: chat, streaming, tools, vision, documents, audio, structured_output, reasoning, embeddings, "
-        "images, transcriptions, speech. Where any is named, a medium that is not is refused.",
+        "rerank, images, transcriptions, speech. Where one says what the model is for, anything else is refused.",
     )
     context_window = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True)

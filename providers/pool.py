@@ -104,7 +104,9 @@ class Clock(urllib3.Timeout):
             "idle": deadlines.idle_s,
             "total": deadlines.total_s,
         }
-        return Timeout(_TIMEOUT_WORDS[phase].format(limits[phase]), timeout_s=limits[phase], phase=phase)
+        # What is left of a total after the work before it has more digits than anybody reads.
+        message = _TIMEOUT_WORDS[phase].format(round(limits[phase], 2))
+        return Timeout(message, timeout_s=limits[phase], phase=phase)
 
 
 _TIMEOUT_WORDS: dict[str, str] = {

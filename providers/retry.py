@@ -67,7 +67,8 @@ def retry_after_s(*, status: int, headers: Mapping[str, str], now: datetime | No
     if status < 400:
         return None
     milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
+    # Azure sends `retry-after-ms: 0` beside `retry-after: 1`.
+    if milliseconds:
         return milliseconds / 1000
     text = headers.get("retry-after")
     seconds = _number(text)

@@ -103,6 +103,12 @@ Part = (
 )
 
 
+def named(part: Part) -> str:
+    """What a part is, in a sentence for a client: "an audio part", "a tool result part"."""
+    word = str(part.__struct_config__.tag).replace("_", " ")
+    return f"{'an' if word[0] in 'aeio' else 'a'} {word} part"
+
+
 class Message(Struct, frozen=True):
     role: Role
     parts: tuple[Part, ...]

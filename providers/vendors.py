@@ -21,9 +21,9 @@ class Vendor(Struct, frozen=True, kw_only=True):
 
     Where `base_url` is empty the row must have one. `completions`, `embeddings`, `rerank`: their paths, empty where
     there is none; `voyage_rerank`: in Voyage's words. `models`: the path of the list of models; where it is empty there
-    is none, and any answer of the server is a sign of health. `responses`: has it OpenAI's responses, too. `media`:
-    what it has of OpenAI's images, transcriptions and speech, at OpenAI's paths; `json_edits`: its edits of images take
-    no forms. `is_local`: usually plain HTTP on a private address.
+    is none, and any answer of the server is a sign of health. `responses`: has it OpenAI's responses, too, and
+    `responses_path` where. `media`: what it has of OpenAI's images, transcriptions and speech, at OpenAI's paths;
+    `json_edits`: its edits of images take no forms. `is_local`: usually plain HTTP on a private address.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Vendor(Struct, frozen=True, kw_only=True):
     rerank: str = ""
     voyage_rerank: bool = False
     responses: bool = False
+    responses_path: str = "/responses"
     media: tuple[Operation, ...] = ()
     json_edits: bool = False
     models: str = "/models"
@@ -145,12 +146,15 @@ _ALL = (
         documents=True,
         audio=True,
     ),
+    # Its chat was to end on 2026-09-27: https://docs.perplexity.ai/docs/agent-api/migrate-from-sonar/overview
     Vendor(
         name="perplexity",
         base_url="https://api.perplexity.ai",
         dialect=Dialect(cap_field="max_tokens", developer_role=False, reasoning_field="", top_k=True),
         embeddings="/v1/embeddings",
         models="/v1/models",
+        responses=True,
+        responses_path="/v1/responses",
         documents=True,
         tools=False,
     ),

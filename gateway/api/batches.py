@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +17,8 @@ from gateway.batches.asking import ENDPOINTS
 from gateway.errors import ApiError
 from gateway.models import BatchJob
 
+# Which field msgspec speaks of.
+_FIELD = re.compile(r"(?:field |at )`(?:\$\.)?([A-Za-z_.]+)")
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
 
 
@@ -82,7 +85,10 @@ def _asked(body: bytes) -> _NewBatch:
     try:
         asked = msgspec.json.decode(body, type=_NewBatch)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ApiError("invalid_request", f"The body is no new batch: {str(error)[:300]}.") from None
+        field = _FIELD.search(str(error))
+        raise ApiError(
+            "invalid_request", f"The body is no new batch: {str(error)[:300]}.", param=field[1] if field else ""
+        ) from None
     if asked.endpoint not in ENDPOINTS:
         raise ApiError("invalid_request", f"'endpoint' is one of {', '.join(ENDPOINTS)}.", param="endpoint")
     metadata = asked.metadata or {}

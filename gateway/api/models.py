@@ -105,8 +105,10 @@ def _for_anthropic(public: str, target: Target, snapshot: Snapshot) -> dict[str,
 
 def _for_cohere(public: str, target: Target, snapshot: Snapshot) -> dict[str, Any]:
     known = target.capabilities
-    # A model of which nothing is known is taken to chat.
-    endpoints = [word for capability, word in _COHERE_ENDPOINTS if capability in known] or ["chat"]
+    endpoints = [word for operation, word in _COHERE_ENDPOINTS if operation in known]
+    if not endpoints and target.offers("chat"):
+        # A model of which nothing is known is taken to chat.
+        endpoints = ["chat"]
     return {
         "name": public,
         "is_deprecated": False,
@@ -138,6 +140,8 @@ def _for_google(public: str, target: Target, snapshot: Snapshot) -> dict[str, An
 def _google_methods(target: Target) -> list[str]:
     if "embeddings" in target.capabilities:
         return ["embedContent", "batchEmbedContents"]
+    if not target.offers("chat"):
+        return []
     counts = target.adapter is not None and target.adapter.capabilities.count_tokens
     return ["generateContent", "streamGenerateContent", *(["countTokens"] if counts else [])]
 

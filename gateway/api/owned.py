@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import JsonResponse, QueryDict
 
 from gateway.api.surface import SurfaceView, authenticate
 from gateway.errors import ApiError
@@ -30,15 +30,6 @@ class OwnedView(SurfaceView):
         if "call" not in principal.scopes:
             raise ApiError("scope_missing", "This API key may not call models: it lacks the scope 'call'.")
         return principal
-
-    def http_method_not_allowed(  # type: ignore[override]
-        self, request: HttpRequest, *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        allowed = ", ".join(self.allowed_methods)
-        error = ApiError(
-            "method_not_allowed", f"{request.method} is not allowed here: {allowed}.", headers={"Allow": allowed}
-        )
-        return self.refusal(error, request_id=None)
 
 
 def found(rows: QuerySet[Row], row_id: str, *, what: str) -> Row:

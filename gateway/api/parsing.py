@@ -31,6 +31,13 @@ def read_body_or_form(meta: Mapping[str, Any]) -> bytes:
     """As `read_body`; a form (multipart/form-data) may hold any bytes, and begins with the boundary of its header."""
     body = read_bytes(meta)
     kind, params = parse_header_parameters(str(meta.get("CONTENT_TYPE") or ""))
+    # curl calls JSON so, too, unless it is told otherwise.
+    if kind == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
+        raise ApiError(
+            "invalid_request",
+            "A urlencoded form holds no file: send multipart/form-data with the file in it, or JSON.",
+            param="Content-Type",
+        )
     if kind != "multipart/form-data":
         if forms.is_form(body):
             raise ApiError("invalid_request", "The body is a form: say so with Content-Type multipart/form-data.")
@@ -77,8 +84,7 @@ def checked(body: bytes) -> bytes:
             body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ApiError("invalid_request", f"The body is not UTF-8: byte {error.start} is wrong.") from None
-    # One byte is looked for thirty times as fast as six: most bodies of one line hold no backslash at all.
-    if b"\0" in body or (b"\\" in body and _NUL_ESCAPE.search(body) and _ESCAPED_NUL.search(body)):
+    if b"\0" in body or _holds_escaped_nul(body):
         raise ApiError("invalid_request", "The body holds a NUL character, which cannot be recorded.")
     return body
 
@@ -117,6 +123,22 @@ def timeout_s(text: str) -> float | None:
 def client_request_id(text: str) -> str:
     """The client's own request id, if it may stand in a header and a log; else ''."""
     return text if _CLIENT_ID.fullmatch(text) else ""
+
+
+def _holds_escaped_nul(body: bytes) -> bool:
+    """One byte is looked for thirty times as fast as six: many bodies hold no backslash, and prose few zeros."""
+    at = body.find(b"\\")
+    if at < 0:
+        return False
+    # So few that looking at each costs less than half of what looking for the six costs.
+    for _ in range(len(body) // 1000):
+        at = body.find(b"0", at)
+        if at < 0:
+            return False
+        if body.startswith(b"0000", at):
+            break
+        at += 1
+    return bool(_NUL_ESCAPE.search(body) and _ESCAPED_NUL.search(body))
 
 
 def _length(meta: Mapping[str, Any]) -> int | None:

@@ -56,6 +56,8 @@ class SurfaceView(APIView):
     surface: ClassVar[str]
     authentication_classes = ()
     permission_classes = ()
+    # OPTIONS tells nothing that a client of a wire asks for: it is a method like any other that is not allowed.
+    metadata_class = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """No negotiation, no throttles: a surface speaks one content type, and limits are the ledger's."""
@@ -124,8 +126,9 @@ class SurfaceView(APIView):
     def http_method_not_allowed(  # type: ignore[override]
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponse:
+        allowed = ", ".join(method for method in self.allowed_methods if method != "OPTIONS")
         error = ApiError(
-            "method_not_allowed", f"{request.method} is not allowed here: POST.", headers={"Allow": "POST"}
+            "method_not_allowed", f"{request.method} is not allowed here: {allowed}.", headers={"Allow": allowed}
         )
         return self.refusal(error, request_id=None)
 

@@ -127,8 +127,7 @@ def _carry_in(request: HttpRequest, form: UploadForm) -> list[str]:
         return [f"the file is not UTF-8: byte {error.start} is wrong"]
     except SheetCsvError as error:
         return error.faults
-    state = "published" if values["publish"] else "as drafts"
-    messages.success(request, f"{done.created} sheet(s) {state}, {done.unchanged} there already.")
+    messages.success(request, done.told(published=values["publish"]))
     return []
 
 

@@ -22,11 +22,11 @@ from ledger import rating
 from ledger.admin import price_tools
 from ledger.admin.filters import SheetModelFilter
 from ledger.admin.price_changes import RateChange, changes_of
-from ledger.admin.rerating import rerate_url
+from ledger.admin.rerating import correction_url, rerate_url
 from ledger.meters import METERS
 from ledger.models import PriceSheet, Rate
 from ledger.price_preview import preview, said, usage_by_model
-from ledger.prices import RATE_FIELDS, compiled, get_pricing, sheets_in_force, unit_price_usd
+from ledger.prices import PRECEDENCE, RATE_FIELDS, compiled, get_pricing, sheets_in_force, unit_price_usd
 from ledger.publishing import PublishError, draft_from, publish
 from ledger.rating import Sheet, SheetError
 from providers.admin_base import (
@@ -181,7 +181,7 @@ class PriceSheetAdmin(DeskAdmin):
             return link(reverse("admin:ledger_pricesheet_publish", args=[sheet.pk]), "Publish…")
         links = link(new_price_url(sheet.model_id), "New price from this…")
         if sheet.is_correction:
-            return format_html("{} &middot; {}", links, link(rerate_url(sheet), "Re-rate the calls since…"))
+            return format_html("{} &middot; {}", links, link(correction_url(sheet), "Re-rate the calls since…"))
         return links
 
     def new_price_view(self, request: HttpRequest, model_id: int) -> HttpResponse:
@@ -211,8 +211,10 @@ class PriceSheetAdmin(DeskAdmin):
         form = PublishForm(request.POST or None, initial={"valid_from": sheet.valid_from, "reason": sheet.reason})
         if request.method == "POST" and form.is_valid() and self._publish(request, sheet, form):
             return HttpResponseRedirect(reverse("admin:ledger_pricesheet_change", args=[sheet.pk]))
-        changes = _changes(sheet)
-        context = self._context(request, title=f"Publish {sheet}", form=form, changes=changes, preview=_preview(sheet))
+        context = self._context(
+            request, title=f"Publish {sheet}", form=form, changes=_changes(sheet), preview=_preview(sheet),
+            sheet=sheet, above=_above(sheet),
+        )  # fmt: skip
         return render(request, "ledger/desk/publish.html", context)
 
     def _publish(self, request: HttpRequest, sheet: PriceSheet, form: PublishForm) -> bool:
@@ -259,6 +261,13 @@ def _changes(sheet: PriceSheet) -> list[RateChange]:
     """What publishing `sheet` would change against the sheet in force when it begins."""
     current = sheets_in_force(at=sheet.valid_from, model_ids=[sheet.model_id]).get(sheet.model_id)
     return changes_of(old=Rate.objects.filter(sheet_id=current), new=sheet.rates.all())
+
+
+def _above(sheet: PriceSheet) -> PriceSheet | None:
+    """The sheet of a higher book in force when `sheet` begins: while it lasts, `sheet` prices no call."""
+    current = sheets_in_force(at=sheet.valid_from, model_ids=[sheet.model_id]).get(sheet.model_id)
+    higher = PRECEDENCE[: PRECEDENCE.index(sheet.book)]
+    return PriceSheet.objects.select_related("model").filter(pk=current or 0, book__in=higher).first()
 
 
 def _preview(sheet: PriceSheet) -> str:

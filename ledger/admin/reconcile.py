@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -97,10 +98,14 @@ class ReconcileRunAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         run = get_object_or_404(ReconcileRun.objects.select_related("provider"), pk=run_id)
-        if request.method == "POST":
-            self._act(request, run)
-            return HttpResponseRedirect(reverse("admin:ledger_reconcilerun_report", args=[run.pk]))
-        report = reconcile(export=export_of(run, now=timezone.now()), provider=run.provider)
+        try:
+            if request.method == "POST":
+                self._act(request, run)
+                return HttpResponseRedirect(reverse("admin:ledger_reconcilerun_report", args=[run.pk]))
+            report = reconcile(export=export_of(run, now=timezone.now()), provider=run.provider)
+        except ExportError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:ledger_reconcilerun_changelist"))
         context = {
             **self.admin_site.each_context(request), "opts": self.opts, "title": f"Reconciliation: {run}", "run": run,
             **_told(report), "proposals": [_price(each) for each in proposals(report, provider=run.provider)],
@@ -145,10 +150,10 @@ def _told(report: Report) -> dict[str, Any]:
     percent = report.unexplained_percent
     return {
         "totals": [
-            (kind.value, total.groups, exact(total.theirs_usd), exact(total.ours_usd), exact(total.apart_usd))
+            (kind.value, total.groups, _amount(total.theirs_usd), exact(total.ours_usd), _amount(total.apart_usd))
             for kind, total in report.totals.items()
         ],
-        "differences": [_row(each) for each in different[:_MOST_ROWS]],
+        "differences": [_row(each, has_amounts=report.has_amounts) for each in different[:_MOST_ROWS]],
         "hidden": max(0, len(different) - _MOST_ROWS),
         "unexplained": "unknown" if percent is None else f"{exact(percent)} %",
     }
@@ -159,12 +164,19 @@ def _price(each: Proposal) -> str:
     return f"{each.model} {each.meter} from {each.day}: {old} → {exact(each.amount_usd)}"
 
 
-def _row(each: Difference) -> dict[str, Any]:
+def _amount(usd: Decimal | None) -> str:
+    return "unknown" if usd is None else exact(usd)
+
+
+def _row(each: Difference, *, has_amounts: bool) -> dict[str, Any]:
+    """What a side does not say is unknown, never 0."""
     theirs, ours = each.theirs, each.ours
+    known = has_amounts and not each.ours_is_unknown
     calls = reverse("admin:ledger_call_changelist")
     return {
         "day": each.group.day, "model": each.group.model, "meter": each.group.meter, "key": each.group.key,
-        "kind": each.kind.value, "note": each.note, "theirs": exact(each.theirs_usd), "ours": exact(each.ours_usd),
-        "diff": exact(each.diff_usd), "their_units": exact(theirs.quantity) if theirs else "",
+        "kind": each.kind.value, "note": each.note, "theirs": _amount(each.theirs_usd if has_amounts else None),
+        "ours": _amount(None if each.ours_is_unknown else each.ours_usd),
+        "diff": _amount(each.diff_usd if known else None), "their_units": exact(theirs.quantity) if theirs else "",
         "our_units": exact(ours.quantity) if ours else "", "calls_url": f"{calls}?day={each.group.day}",
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
@@ -12,6 +13,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -143,8 +145,20 @@ class RerateRunAdmin(ReadOnlyAdmin):
 
 def rerate_url(sheet: PriceSheet) -> str:
     """The page that re-rates calls with this sheet's model and number filled in."""
-    url = reverse("admin:ledger_reraterun_new")
-    return f"{url}?model={sheet.model.name}&sheet={sheet.pk}&start={sheet.valid_from:%Y-%m-%d}"
+    return _asked_url(model=sheet.model.name, sheet=sheet.pk, start=f"{sheet.valid_from:%Y-%m-%d}")
+
+
+def correction_url(sheet: PriceSheet) -> str:
+    """The page that re-rates the calls since a correction began, each with the price now known to have been in force.
+
+    Not with the correction itself: another sheet may have followed it, or stand above it.
+    """
+    today = f"{timezone.now():%Y-%m-%d}"
+    return _asked_url(model=sheet.model.name, start=f"{sheet.valid_from:%Y-%m-%d}", end=today, reason=sheet.reason)
+
+
+def _asked_url(**asked: object) -> str:
+    return f"{reverse('admin:ledger_reraterun_new')}?{urlencode(asked)}"
 
 
 def _allow(request: HttpRequest) -> None:

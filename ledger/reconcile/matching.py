@@ -46,7 +46,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One group, classed. `diff_usd`: theirs - ours, None where the export has no amounts."""
+    """One group, classed. `diff_usd`: theirs - ours; a side that says no amount counts as 0 in it."""
 
     group: Group
     kind: Class
@@ -66,14 +66,22 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     def diff_usd(self) -> Decimal:
         return EXACT.subtract(self.theirs_usd, self.ours_usd)
 
+    @property
+    def ours_is_unknown(self) -> bool:
+        """Whether all our calls of this group are of unknown cost: then `ours_usd` is no amount to show."""
+        return self.ours is not None and 0 < self.ours.calls == self.ours.unknown_calls
+
 
 class ClassTotal(msgspec.Struct, frozen=True, kw_only=True):
-    """The groups of one class: how many, what each side says, and the sum of the differences without their sign."""
+    """The groups of one class: how many, what each side says, and the sum of the differences without their sign.
+
+    None: the export has no amounts.
+    """
 
     groups: int
-    theirs_usd: Decimal
+    theirs_usd: Decimal | None
     ours_usd: Decimal
-    apart_usd: Decimal
+    apart_usd: Decimal | None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,9 +103,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             if own:
                 found[kind] = ClassTotal(
                     groups=len(own),
-                    theirs_usd=sum((each.theirs_usd for each in own), _ZERO),
+                    theirs_usd=sum((each.theirs_usd for each in own), _ZERO) if self.has_amounts else None,
                     ours_usd=sum((each.ours_usd for each in own), _ZERO),
-                    apart_usd=sum((abs(each.diff_usd) for each in own), _ZERO),
+                    apart_usd=sum((abs(each.diff_usd) for each in own), _ZERO) if self.has_amounts else None,
                 )
         return found
 

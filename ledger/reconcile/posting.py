@@ -1,6 +1,6 @@
 """Differences become adjustments of calls: each UTC day in one transaction, to the last digit, never twice.
 
-Which call carries what, and why, is in docs/decisions/reconciliation-postings.md.
+Which call carries what, and why, is in docs/decisions/2026-11-23-reconciliation-postings.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ledger.reconcile.books import OurCall
 from ledger.reconcile.export import Export
 from ledger.reconcile.grouping import Group
 from ledger.reconcile.matching import POSTABLE, Difference
-from ledger.reconcile.reconciling import Comparison, compare
+from ledger.reconcile.reconciling import Comparison, compare, refuse_dropped
 from ledger.reconcile.spreading import spread
 from providers.models import Provider
 
@@ -71,15 +71,16 @@ def post(
     """Write what differs as adjustments. The same export again finds no difference and writes nothing.
 
     reference: names the export; it stands in every adjustment. Raises PostError before anything is written: a month
-    that is not over, an export without amounts.
+    that is not over, an export without amounts; ExportError: a month that is not in the database.
     """
     refuse_unpostable(export, now=now)
+    refuse_dropped(export)
     posted = Posted()
     for day in sorted(export.days):
         one_day = msgspec.structs.replace(
             export, days=frozenset({day}), lines=tuple(line for line in export.lines if line.day == day)
         )
-        done = _post_patiently(one_day, provider=provider, reference=reference, actor=actor)
+        done = _post_patiently(one_day, whole=export, provider=provider, reference=reference, actor=actor)
         posted = Posted(
             adjustments=posted.adjustments + done.adjustments, total_usd=posted.total_usd + done.total_usd,
             left=posted.left + done.left,
@@ -101,24 +102,26 @@ def refuse_unpostable(export: Export, *, now: datetime) -> None:
 
 
 def _post_patiently(
-    export: Export, *, provider: Provider, reference: str, actor: AbstractBaseUser | None
+    export: Export, *, whole: Export, provider: Provider, reference: str, actor: AbstractBaseUser | None
 ) -> Posted:
     """A day; again when a late settlement made one of its calls known meanwhile: then the difference is another."""
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _post_day(export, provider=provider, reference=reference, actor=actor)
+            return _post_day(export, whole=whole, provider=provider, reference=reference, actor=actor)
         except IntegrityError as error:
             cause: Any = error.__cause__
             if cause.diag.constraint_name != "adjustment_settles_once":
                 raise
-    return _post_day(export, provider=provider, reference=reference, actor=actor)
+    return _post_day(export, whole=whole, provider=provider, reference=reference, actor=actor)
 
 
-def _post_day(export: Export, *, provider: Provider, reference: str, actor: AbstractBaseUser | None) -> Posted:
+def _post_day(
+    export: Export, *, whole: Export, provider: Provider, reference: str, actor: AbstractBaseUser | None
+) -> Posted:
     day = min(export.days)
     with transaction.atomic():
         wait_for_turn()
-        comparison = compare(export=export, provider=provider)
+        comparison = compare(export=export, provider=provider, whole=whole)
         wanted = {
             each.group: each for each in comparison.report.differences if each.kind in POSTABLE and each.diff_usd
         }

@@ -53,6 +53,8 @@ def _read(content: bytes, *, now: datetime, mapping: Any) -> Export:
     if len(content) > MAX_BYTES:
         raise ExportError([Problem(0, "", f"{len(content)} bytes: at most {MAX_BYTES}; split the file by days")])
     text = content.removeprefix(b"\xef\xbb\xbf")
+    if not text.strip():
+        raise ExportError([Problem(0, "", "the file is empty")])
     if text.lstrip()[:1] in (b"{", b"["):
         if mapping is not None:
             raise ExportError([Problem(0, "", "is JSON: a mapping is for CSV")])

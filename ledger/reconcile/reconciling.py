@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
 import msgspec
 
 from ledger import itemised
+from ledger.archived_months import why_gone
 from ledger.money import EXACT
 from ledger.reconcile import books
 from ledger.reconcile.books import OurCall
-from ledger.reconcile.export import Export, Line
+from ledger.reconcile.export import Export, ExportError, Line, Problem
 from ledger.reconcile.grouping import Folds, Grain, Group, Names, folds, grain_of
 from ledger.reconcile.matching import Report, Sum, match
 from providers.models import Provider
@@ -36,14 +38,31 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def reconcile(*, export: Export, provider: Provider) -> Report:
-    """Compare an export with our calls of the same days and provider, adjustments included. Writes nothing."""
+    """Compare an export with our calls of the same days and provider, adjustments included. Writes nothing.
+
+    Raises ExportError: a month of these days is not in the database.
+    """
+    refuse_dropped(export)
     with itemised.one_snapshot():
         return compare(export=export, provider=provider).report
 
 
-def compare(*, export: Export, provider: Provider) -> Comparison:
-    """As `reconcile`, within the caller's transaction, with the grouping."""
-    grain = grain_of(export, keys=books.key_words(line.key for line in export.lines))
+def refuse_dropped(export: Export) -> None:
+    """Raise ExportError when our calls of these days are in an archive only: they would all be "missing here"."""
+    first, last = (datetime.combine(day, time(), UTC) for day in (min(export.days), max(export.days)))
+    gone = why_gone(start=first, end=last + timedelta(days=1))
+    if gone is not None:
+        raise ExportError([Problem(0, "", gone)])
+
+
+def compare(*, export: Export, provider: Provider, whole: Export | None = None) -> Comparison:
+    """As `reconcile`, within the caller's transaction, with the grouping.
+
+    whole: the export of which `export` is some days. It says how to group them: a day without a line of its own is
+    compared by the meters, models and keys that the other days tell apart.
+    """
+    whole = whole or export
+    grain = grain_of(whole, keys=books.key_words(line.key for line in whole.lines))
     names = books.names_of_models(provider)
     odd = [line for line in export.lines if _is_odd(line, grain)]
     left = _theirs([line for line in export.lines if not _is_odd(line, grain)], grain)
@@ -52,7 +71,7 @@ def compare(*, export: Export, provider: Provider) -> Comparison:
     known = _model_ids(names, seen)
     report = match(
         theirs=_joined(left, folded), ours=_joined(right, folded), known_models=known, odd=odd,
-        has_amounts=export.has_amounts or not export.has_quantities,
+        has_amounts=whole.has_amounts or not whole.has_quantities,
     )  # fmt: skip
     unique = {name: next(iter(ids)) for name, ids in known.items() if len(ids) == 1}
     return Comparison(msgspec.structs.replace(report, model_ids=unique), grain, folded, names)

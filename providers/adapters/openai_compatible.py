@@ -116,7 +116,7 @@ def _paths(config: ProviderConfig, vendor: Vendor) -> dict[Operation, str]:
         **{operation: path if operation in vendor.media else "" for operation, path in media.PATHS.items()},
     }
     if flag_setting(config, "responses", vendor.responses):
-        known["responses"] = "/responses"
+        known["responses"] = vendor.responses_path
     stated = {operation: text_setting(config, f"{operation}_path", path) for operation, path in known.items()}
     return {operation: path for operation, path in stated.items() if path}
 

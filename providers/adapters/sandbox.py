@@ -36,7 +36,7 @@ from providers.adapters.base import (
 )
 from providers.adapters.media import media_wires
 from providers.adapters.schema_sample import sample
-from providers.errors import MalformedAnswer, ProviderError, StreamInterrupted, Timeout
+from providers.errors import MalformedAnswer, Phase, ProviderError, StreamInterrupted, Timeout
 from providers.http import Deadlines
 from providers.line import Line
 from providers.sse import encode
@@ -171,10 +171,14 @@ class Sandbox(Conversation):
         first_byte_s = deadlines.first_byte_s
         if first_byte_s is not None and first_byte_s < min(delay_s, deadlines.total_s):
             self._wait(first_byte_s)
-            raise Timeout("The sandbox is slow.", timeout_s=first_byte_s, phase="first_byte", provider=self.name)
+            raise self._late(first_byte_s, "first_byte")
         self._wait(min(delay_s, deadlines.total_s))
         if delay_s >= deadlines.total_s:
-            raise Timeout("The sandbox is slow.", timeout_s=deadlines.total_s, phase="total", provider=self.name)
+            raise self._late(deadlines.total_s, "total")
+
+    def _late(self, timeout_s: float, phase: Phase) -> Timeout:
+        message = f"The sandbox did not answer within {round(timeout_s, 2):g} s."
+        return Timeout(message, timeout_s=timeout_s, phase=phase, provider=self.name)
 
 
 def tokens(text: str) -> int:

@@ -14,11 +14,11 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='model',
             name='capabilities',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=32), blank=True, default=list, help_text='Known: chat, streaming, tools, vision, documents, audio, structured_output, reasoning, embeddings, images, transcriptions, speech. Where any is named, a medium that is not is refused.', size=None),
+            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=32), blank=True, default=list, help_text='Known: chat, streaming, tools, vision, documents, audio, structured_output, reasoning, embeddings, rerank, images, transcriptions, speech. Where one says what the model is for, anything else is refused.', size=None),
         ),
         migrations.AlterField(
             model_name='modelevent',
             name='capabilities',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=32), blank=True, default=list, help_text='Known: chat, streaming, tools, vision, documents, audio, structured_output, reasoning, embeddings, images, transcriptions, speech. Where any is named, a medium that is not is refused.', size=None),
+            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=32), blank=True, default=list, help_text='Known: chat, streaming, tools, vision, documents, audio, structured_output, reasoning, embeddings, rerank, images, transcriptions, speech. Where one says what the model is for, anything else is refused.', size=None),
         ),
     ]

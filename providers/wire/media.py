@@ -126,8 +126,11 @@ class FormBody:
 Paths = tuple[tuple[str, ...], ...]
 _DETAILS = ("input_tokens_details", "input_token_details", "prompt_tokens_details")
 _PARTS: dict[str, Paths] = {
-    "cache_read": tuple((details, "cached_tokens") for details in _DETAILS),
-    "cache_read_image": tuple((details, "cached_tokens_details", "image_tokens") for details in _DETAILS),
+    "cache_read": (*((details, "cached_tokens") for details in _DETAILS), ("cached_tokens",)),
+    "cache_read_image": (
+        *((details, "cached_tokens_details", "image_tokens") for details in _DETAILS),
+        ("cached_tokens_details", "cached_image_tokens"),
+    ),
     "cache_read_audio": tuple((details, "cached_tokens_details", "audio_tokens") for details in _DETAILS),
     "input_image": tuple((details, "image_tokens") for details in _DETAILS),
     "input_audio": tuple((details, "audio_tokens") for details in _DETAILS),

@@ -57,8 +57,8 @@ class _Body(Struct, frozen=True, gc=False):
     user: str | None = None
     metadata: dict[str, str] | None = None
     drop_unsupported: bool | None = None
-    image: str | dict[str, Any] | list[Any] | None = None
-    images: list[Any] | None = None
+    image: str | dict[str, Any] | list[str | dict[str, Any]] | None = None
+    images: list[str | dict[str, Any]] | None = None
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -127,10 +127,12 @@ class ImageMeter(EventMeter):
             return "forward"
         self._made += 1
         self._told.append(value.get("usage"))
-        self.usage = usage_of(
-            _sum(self._told),
-            counted=_counted(self._made, self._admitted),
-            variant=_variant_made(value, self._admitted),
+        self.usage = _as_images(
+            usage_of(
+                _sum(self._told),
+                counted=_counted(self._made, self._admitted),
+                variant=_variant_made(value, self._admitted),
+            )
         )
         self.complete = True
         return "hold" if self._made >= self._admitted.n else "forward"
@@ -266,6 +268,16 @@ def _counted(made: int, admitted: Admitted) -> dict[str, int | Decimal]:
         return {}
     read = admitted.fees.get("input_images", 0)
     return {"images": made, "input_images": read} if read else {"images": made}
+
+
+def _as_images(usage: Usage) -> Usage:
+    """The events of a stream tell no text from images: what was written is images then, which cost more."""
+    written = usage.totals.get("output")
+    if not written or (usage.raw or {}).get("output_tokens_details"):
+        return usage
+    return msgspec.structs.replace(
+        usage, totals={**usage.totals, "output_image": written}, flags=(*usage.flags, "derived:output_image")
+    )
 
 
 def _sum(told: list[Any]) -> Any:

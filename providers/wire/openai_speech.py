@@ -24,6 +24,7 @@ TOKENS_A_CHARACTER, LEAST_OUTPUT_TOKENS = 10, 500
 class _Body(Struct, frozen=True, gc=False):
     model: Annotated[str, Meta(min_length=1)]
     input: Annotated[str, Meta(min_length=1)]
+    voice: str | dict[str, Any] | None = None
     response_format: str | None = None
     stream_format: str | None = None
     speed: Annotated[float, Meta(gt=0, le=100)] | None = None

@@ -23,7 +23,7 @@ from providers import registry
 from providers.adapters.base import ProviderConfig
 from providers.errors import Unsupported
 from providers.wire import anthropic_messages, openai_chat
-from providers.wire.base import Admitted, Wire
+from providers.wire.base import Admitted, Operation, Wire
 
 LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 RATES = (Rate("input", Decimal(3)), Rate("output", Decimal(15)))
@@ -254,6 +254,40 @@ def test_what_another_wire_cannot_say_is_refused_by_name_or_dropped_when_asked()
 def test_a_model_whose_catalog_lacks_a_medium_is_not_asked_for_it() -> None:
     with pytest.raises(Unsupported, match="'house-model' has no images"):
         plan(target=make_target(capabilities=frozenset({"chat"})), admitted={"operation": "images"})
+
+
+@pytest.mark.parametrize(
+    ("known", "operation", "said"),
+    [
+        ({"embeddings"}, "chat", "has no chat, but embeddings"),
+        ({"embeddings"}, "responses", "has no responses, but embeddings"),
+        ({"embeddings"}, "completions", "has no completions, but embeddings"),
+        ({"images", "vision"}, "chat", "has no chat, but images"),
+        ({"chat", "streaming"}, "embeddings", "has no embeddings, but chat"),
+        ({"embeddings", "rerank"}, "speech", "has no speech, but embeddings, rerank"),
+        ({"chat"}, "translations", "has no transcriptions, but chat"),
+        ({"tools"}, "images", "has no images: use"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused_by_name_not_for_its_price(
+    known: set[str], operation: str, said: str
+) -> None:
+    target = make_target(capabilities=frozenset(known))
+    with pytest.raises(Unsupported, match=f"'house-model' {said}") as refused:
+        plan(make_limit(), target=target, rates=None, admitted={"operation": operation})
+    assert refused.value.param == "model"
+
+
+@pytest.mark.parametrize(
+    ("known", "operation"),
+    [
+        (set(), "chat"), (set(), "speech"), ({"tools", "vision"}, "chat"), ({"tools"}, "embeddings"),
+        ({"chat"}, "responses"), ({"chat"}, "completions"), ({"embeddings"}, "count_tokens"),
+        ({"images"}, "image_edits"), ({"transcriptions"}, "translations"), ({"chat", "embeddings"}, "embeddings"),
+    ],
+)  # fmt: skip
+def test_what_the_catalog_does_not_know_or_says_hinders_nothing(known: set[str], operation: Operation) -> None:
+    assert make_target(capabilities=frozenset(known)).offers(operation)
 
 
 def test_a_provider_without_a_credential_says_who_must_act() -> None:

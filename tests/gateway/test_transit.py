@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from gateway.transit import PassThrough, Piece, Transit, Translation, output_bytes, transit
+from gateway.transit import PassThrough, Piece, Transit, Translation, encoded, output_bytes, transit
 from providers import sse
+from providers.embeddings import EmbedAnswer
 from providers.errors import StreamInterrupted
 from providers.sse import ServerEvent
 from providers.unified import Answer, Choice, TextPart, ToolCallPart, Usage
-from providers.wire import anthropic_messages, openai_chat
+from providers.wire import anthropic_messages, openai_chat, openai_embeddings
 from providers.wire.base import Admitted, Verdict, Wire
 from tests.live.streams import CHAT_FRAMES, MESSAGES_FRAMES, Frames
 
@@ -72,6 +74,18 @@ def test_an_early_end_is_an_interruption_and_what_was_seen_is_kept(
         seen.end()
     assert seen.usage.source in ("none", "partial")
     assert seen.output_bytes == 48
+
+
+@pytest.mark.parametrize(
+    ("wire", "answer"),
+    [
+        (CHAT, Answer(id="a1", model="", choices=(Choice(parts=(TextPart("Hi"),)),))),
+        (openai_embeddings.WIRE, EmbedAnswer(id="a1", model="", vectors=((0.5,),))),
+    ],
+    ids=["chat", "embeddings"],
+)
+def test_an_answer_that_names_no_model_gets_the_name_that_was_asked_for(wire: Wire, answer: Answer) -> None:
+    assert msgspec.json.decode(encoded(answer, wire=wire, admitted=admitted()))["model"] == "m"
 
 
 def test_everything_a_model_wrote_is_counted_in_bytes() -> None:

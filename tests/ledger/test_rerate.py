@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ledger import prices, reports, rerate, rerate_runs
 from ledger.meters import from_json
-from ledger.models import Adjustment, Call, DailySpend, LimitWindow, PriceSheet, RerateRun
+from ledger.models import Adjustment, ArchivedMonth, Call, DailySpend, LimitWindow, PriceSheet, RerateRun
 from ledger.rating import Conditions, rate
 from ledger.rerate import Selection
 from providers.models import Model
@@ -295,6 +295,18 @@ def test_the_command_finishes_what_was_interrupted(corrected: Call) -> None:
     rerate_runs.begin(november(corrected.model), applies=True)
     assert "1 run(s) finished." in run_command("--resume")
     assert "0 run(s) finished." in run_command("--resume")
+
+
+def test_a_dropped_month_is_refused_and_not_found_to_need_nothing(corrected: Call) -> None:
+    long_ago = datetime(2027, 1, 1, tzinfo=UTC)
+    ArchivedMonth.objects.create(
+        month=date(2026, 11, 1), path="/a", sha256="0" * 64, bytes=1, calls=1, archived_at=long_ago, dropped_at=long_ago
+    )
+    for options in ((), ("--apply",)):
+        with pytest.raises(CommandError, match=r"^2026-11 was archived and dropped: .*--restore 2026-11\.$"):
+            run_command("--model", "gpt-4", "--from", "2026-10-31", "--to", "2026-11-01", *options)
+        run_command("--model", "gpt-4", "--from", "2026-10-01", "--to", "2026-10-31", *options)
+        run_command("--model", "gpt-4", "--from", "2026-12-01", "--to", "2026-12-01", *options)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_overlapping_sheets_are_refused() -> None:
 
 def test_a_sheet_with_an_end_ends_its_book(gpt_4: Model, tmp_path: Path) -> None:
     lines = ("gpt-4,list,2026-11-01,input,0.03,1000,2026-11-10",)
-    run(tmp_path, *lines, header=f"{HEADER},valid_until", options=("--publish",))
+    run(tmp_path, *lines, header=f"{HEADER},valid_until", options=("--publish", "--reason", "a trial"))
     assert get_pricing(gpt_4, datetime(2026, 11, 5, tzinfo=UTC)) is not None
     assert get_pricing(gpt_4, datetime(2026, 11, 10, tzinfo=UTC)) is None
 
@@ -139,6 +139,22 @@ def test_a_file_becomes_drafts_or_is_published_and_the_same_file_again_changes_n
     assert run(tmp_path, *GOOD, options=("--publish",)) == "0 sheet(s) published, 1 there already.\n"
     sheet = PriceSheet.objects.get()
     assert (sheet.status, sheet.reason, sheet.source) == ("published", "budget 2027", "file")
+
+
+def test_nothing_is_published_without_a_reason(gpt_4: Model, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"^row 2, reason: what is published needs a reason.*\nNothing was written"):
+        run(tmp_path, *GOOD, options=("--publish",))
+    assert not PriceSheet.objects.exists()
+    lines = ("gpt-4,list,2026-11-01,input,0.03,1000,as agreed",)
+    run(tmp_path, *lines, header=f"{HEADER},reason", options=("--publish",))
+    assert PriceSheet.objects.get().reason == "as agreed"
+
+
+def test_prices_published_for_the_past_are_told_apart(gpt_4: Model, tmp_path: Path) -> None:
+    publish = ("--publish", "--reason", "late")
+    past = run(tmp_path, "gpt-4,list,2025-11-01,input,0.03,1000", options=publish)
+    assert past.endswith("1 begin in the past: calls made since keep their cost until they are re-rated.\n")
+    assert "past" not in run(tmp_path, "gpt-4,list,2999-11-01,input,0.03,1000", options=publish)
 
 
 def test_one_wrong_sheet_keeps_the_whole_file_out(tmp_path: Path, gpt_4: Model) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
@@ -11,8 +14,12 @@ from pytest_django import DjangoDbBlocker
 
 pytest.register_assert_rewrite("tests.live.books", "tests.live.gateway")
 
+from ledger.spool import Spool  # noqa: E402
+from ledger.writer import Writer  # noqa: E402
+from tests import factories  # noqa: E402
 from tests.live import books, database  # noqa: E402  # after their asserts are made to tell what they saw
 from tests.live.gateway import Gateway, running  # noqa: E402
+from tests.live.writers import Make, World  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +54,27 @@ def gateway(own_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield made
         books.until(lambda: not books.rows("SELECT 1 FROM ledger_hold LIMIT 1"), what="no hold is left")
         books.verify()
+
+
+@pytest.fixture
+def world(own_database: str) -> World:
+    return {"key": factories.make_key(), "model": factories.make_model()}
+
+
+@pytest.fixture
+def make_writer(own_database: str, tmp_path: Path) -> Iterator[Make]:
+    """Started writers, closed at the end; then the books must be right."""
+    made: list[Writer] = []
+
+    def make(*, connect: Callable[[], psycopg.Connection[Any]] | None = None, **options: Any) -> Writer:
+        spool = Spool(folder=tmp_path / "spool")
+        writer = Writer(spool=spool, connect=connect, **{"lease_s": 30.0, "timeout_s": 5.0, **options})
+        writer.start()
+        made.append(writer)
+        return writer
+
+    yield make
+    for writer in made:
+        writer.close()
+    # Not ledger.verify: the costs here are made up, and no sheet gives them.
+    assert books.differences() == {}

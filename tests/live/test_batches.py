@@ -103,13 +103,13 @@ def test_nobody_else_sees_a_file_or_a_batch(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize(("fields", "param"), [
     ({"endpoint": "/v1/rerank"}, "endpoint"),
-    ({"completion_window": "1h"}, None),
+    ({"completion_window": "1h"}, "completion_window"),
     ({"input_file_id": "file-of-nobody"}, "input_file_id"),
     ({"metadata": {"a": "b" * 513}}, "metadata"),
-    ({"extra_body": {"output_expires_after": {"anchor": "created_at", "seconds": 3600}}}, None),
+    ({"extra_body": {"output_expires_after": {"anchor": "created_at", "seconds": 3600}}}, "output_expires_after"),
 ])  # fmt: skip
 def test_a_batch_that_cannot_be_is_refused_at_once(
-    gateway: Gateway, fields: dict[str, Any], param: str | None
+    gateway: Gateway, fields: dict[str, Any], param: str
 ) -> None:
     account = gateway.account()
     client = client_of(gateway, account)

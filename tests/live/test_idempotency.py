@@ -36,6 +36,7 @@ def test_the_same_request_is_answered_once_more_without_a_call(gateway: Gateway)
     assert "Idempotent-Replayed" not in first.headers
     assert second.headers["Idempotent-Replayed"] == "true"
     assert second.headers["X-Tollbook-Call-Id"] == first.headers["X-Tollbook-Call-Id"]
+    assert second.headers["X-Request-Id"] != first.headers["X-Request-Id"], "it is a request of its own"
     assert len(books.calls(key_id=account.key.pk)) == 1
     books.verify()
 

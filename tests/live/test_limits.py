@@ -46,6 +46,8 @@ def test_a_limit_that_is_reached_says_which_and_until_when(
     assert ("X-Tollbook-Limit-Reset" in answered.headers) == (period != "total")
     assert len(gateway.upstream.arrivals) == before
     assert books.calls(key_id=account.key.pk) == []
+    assert "X-Tollbook-Call-Id" not in answered.headers, "there is no call to look up"
+    assert answered.json()["error"]["call_id"] is None
 
 
 def test_the_third_request_of_two_a_minute_is_refused(gateway: Gateway) -> None:

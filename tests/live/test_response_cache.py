@@ -42,6 +42,7 @@ def test_an_equal_request_is_answered_from_the_cache_and_booked_as_such(gateway:
     assert second.headers["X-Tollbook-Cache"] == "hit"
     assert second.headers["X-Tollbook-Cost-Usd"] == "0"
     paid, cached = books.calls(key_id=account.key.pk)
+    assert second.headers["X-Request-Id"] == str(cached.request_id)
     assert first.headers["X-Tollbook-Call-Id"] == str(paid.id)
     assert second.headers["X-Tollbook-Call-Id"] == str(cached.id)
     assert (cached.outcome, cached.cost_usd, cached.cost_source) == ("cached", Decimal(0), "nothing_used")

@@ -101,6 +101,18 @@ def test_the_client_is_told_of_the_last_failure_when_all_targets_fail(
     assert str(calls[-1].id) == got.headers["X-Tollbook-Call-Id"]
 
 
+def test_a_limit_that_stops_the_fallback_names_the_attempt_that_failed(
+    gateway: Gateway, pair: tuple[Account, Account]
+) -> None:
+    caller = gateway.account(limits=(("requests", "day", "1"),), sync=False)
+    made = route("priority", (pair[0], 1, 1), (pair[1], 2, 1))
+    gateway.sync()
+    got = ask(gateway, made, caller)
+    assert (got.status_code, got.json()["error"]["code"]) == (429, "limit_reached")
+    (failed,) = attempts(caller)
+    assert (failed.outcome, got.headers["X-Tollbook-Call-Id"]) == ("failed", str(failed.id))
+
+
 def test_a_request_that_is_wrong_everywhere_is_not_sent_twice(gateway: Gateway, pair: tuple[Account, Account]) -> None:
     refusing = gateway.account(upstream_name="fake-400", sync=False)
     made = route("priority", (refusing, 1, 1), (pair[1], 2, 1))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger import database, recovery
-from ledger.models import Call, Hold, Limit, LimitWindow
+from ledger import recovery
+from ledger.models import Call, Hold
 from ledger.models import Writer as WriterRow
 from ledger.rows import encode
 from ledger.spool import Spool
@@ -22,66 +21,7 @@ from ledger.writer import LedgerRejected, LedgerUnavailable, Writer
 from tests import factories
 from tests.ledger.rows import make_hold, make_settle
 from tests.live import books
-
-Make = Callable[..., Writer]
-World = dict[str, Any]
-
-
-@pytest.fixture
-def world(own_database: str) -> World:
-    return {"key": factories.make_key(), "model": factories.make_model()}
-
-
-@pytest.fixture
-def make_writer(own_database: str, tmp_path: Path) -> Iterator[Make]:
-    """Started writers, closed at the end; then the books must be right."""
-    made: list[Writer] = []
-
-    def make(*, connect: Callable[[], psycopg.Connection[Any]] | None = None, **options: Any) -> Writer:
-        spool = Spool(folder=tmp_path / "spool")
-        writer = Writer(spool=spool, connect=connect, **{"lease_s": 30.0, "timeout_s": 5.0, **options})
-        writer.start()
-        made.append(writer)
-        return writer
-
-    yield make
-    for writer in made:
-        writer.close()
-    # Not ledger.verify: the costs here are made up, and no sheet gives them.
-    assert books.differences() == {}
-
-
-def connect() -> psycopg.Connection[Any]:
-    return database.connect(application_name="tollbook test")
-
-
-class Flaky:
-    """A connection whose every `ledger_write` passes through `at_write`; all else goes straight on."""
-
-    def __init__(self, at_write: Callable[[Callable[[], Any]], Any]) -> None:
-        self._real = connect()
-        self._at_write = at_write
-
-    def execute(self, query: str, *values: Any) -> Any:
-        if "ledger_write" not in query:
-            return self._real.execute(query, *values)
-        return self._at_write(lambda: self._real.execute(query, *values))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-
-def warm_up(writer: Writer, world: World) -> None:
-    """One call written: the writer is connected and registered, and what follows is not its first time."""
-    books.until(lambda: writer.id is not None, what="the writer is registered")
-    hold = make_hold(**world)
-    writer.hold(hold)
-    writer.settle(make_settle(hold))
-
-
-def used_and_held(limit: Limit) -> tuple[Any, Any]:
-    window = LimitWindow.objects.get(limit=limit)
-    return window.used, window.held
+from tests.live.writers import Flaky, Make, World, connect, used_and_held, warm_up
 
 
 def test_a_hold_and_its_settle_are_durable_when_they_return(make_writer: Make, world: World) -> None:
@@ -192,6 +132,19 @@ def test_what_was_never_dispatched_is_swept_at_no_cost(make_writer: Make, world:
     call = Call.objects.get(pk=hold.id)
     assert (call.outcome, call.cost_usd, call.cost_source) == ("abandoned", Decimal(0), "nothing_used")
     assert used_and_held(limit)[1] == 0
+
+
+def test_a_sweep_of_many_holds_shares_commits(make_writer: Make, world: World) -> None:
+    """One after the other they would take seconds, in which limits are held for nobody."""
+    dead, living = make_writer(), make_writer()
+    holds = [make_hold(**world) for _ in range(60)]
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(dead.hold, holds))
+    dead.close()
+    with connect() as session:
+        assert recovery.sweep(session, writer=living, grace_s=0.0) == 60
+    assert Call.objects.filter(pk__in=[hold.id for hold in holds], outcome="abandoned").count() == 60
+    assert WriterRow.objects.get(pk=str(living.id)).batches <= 6
 
 
 def test_only_one_sweeps_at_a_time(make_writer: Make, world: World) -> None:
@@ -349,163 +302,3 @@ def test_closing_closes_the_row_and_refuses_new_holds(make_writer: Make, world: 
     assert WriterRow.objects.get(pk=str(identifier)).state == "closed"
     with pytest.raises(LedgerUnavailable):
         writer.hold(make_hold(**world))
-
-
-class Away(threading.Event):
-    """While set, every write of the ledger fails with `error`."""
-
-    def __init__(self, error: psycopg.Error) -> None:
-        super().__init__()
-        self._error = error
-
-    def connect(self) -> Any:
-        return Flaky(self._write)
-
-    def _write(self, write: Callable[[], Any]) -> Any:
-        if self.is_set():
-            raise self._error
-        return write()
-
-
-def _full(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_with_database_and_disk_gone_the_call_stays_held_and_nothing_new_is_taken(
-    make_writer: Make, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    away = Away(psycopg.OperationalError("away"))
-    limit = factories.make_limit(amount="10", key=world["key"])
-    writer, hold = make_writer(connect=away.connect, timeout_s=0.2), make_hold(limits=(limit,), **world)
-    writer.hold(hold)
-    monkeypatch.setattr(Spool, "append", _full)
-    away.set()
-    writer.settle(make_settle(hold))
-    assert "spool_failed" in caplog.text
-    assert used_and_held(limit) == (0, 1)
-    books.until(lambda: writer.problem(), what="the process says that it is not ready")
-    with pytest.raises(LedgerUnavailable):
-        writer.hold(make_hold(**world))
-    away.clear()
-    books.until(lambda: Call.objects.filter(pk=hold.id).exists(), what="what memory kept is in the books")
-    assert used_and_held(limit) == (Decimal("0.25"), 0)
-    assert writer.problem() is None
-
-
-def test_a_process_that_ends_with_both_gone_leaves_the_hold_to_the_sweep(
-    make_writer: Make, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    away = Away(psycopg.OperationalError("away"))
-    limit = factories.make_limit(amount="10", key=world["key"])
-    writer, hold = make_writer(connect=away.connect, timeout_s=0.2, lease_s=1.0), make_hold(limits=(limit,), **world)
-    writer.hold(hold)
-    with monkeypatch.context() as patch:
-        patch.setattr(Spool, "append", _full)
-        away.set()
-        writer.settle(make_settle(hold))
-        writer.close()
-    assert "spool_failed" in caplog.text
-    other = make_writer()
-    with connect() as connection:
-        books.until(lambda: recovery.sweep(connection, writer=other, grace_s=0.1), what="the hold is swept")
-    call = Call.objects.get(pk=hold.id)
-    assert (call.outcome, call.cost_usd, call.counted_usd) == ("abandoned", None, Decimal(1))
-    assert used_and_held(limit) == (Decimal(1), 0)
-
-
-@pytest.mark.parametrize("error", [
-    psycopg.errors.DiskFull, psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.UndefinedFunction,
-    psycopg.errors.InsufficientPrivilege, psycopg.errors.OutOfMemory, psycopg.errors.CannotConnectNow,
-])  # fmt: skip
-def test_a_server_that_cannot_write_now_is_away_and_no_row_is_to_blame(
-    make_writer: Make, world: World, error: type[psycopg.Error], tmp_path: Path
-) -> None:
-    away = Away(error("not now"))
-    writer, hold = make_writer(connect=away.connect, timeout_s=0.2), make_hold(**world)
-    writer.hold(hold)
-    away.set()
-    writer.settle(make_settle(hold))
-    with pytest.raises(LedgerUnavailable):
-        writer.hold(make_hold(**world))
-    assert (writer.spooled, writer.quarantined) == (1, 0)
-    away.clear()
-    call = books.until(lambda: Call.objects.filter(pk=hold.id).first(), what="the settle is in the books")
-    assert call is not None
-    assert call.cost_usd == Decimal("0.25")
-    assert not (tmp_path / "spool" / "quarantine.jsonl").exists()
-
-
-def test_a_poison_row_has_its_call_also_when_no_disk_can_keep_it(
-    make_writer: Make, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(Spool, "quarantine", _full)
-    writer, hold, next_hold = make_writer(), make_hold(**world), make_hold(**world)
-    writer.hold(hold)
-    writer.settle(make_settle(hold, cost_usd=Decimal(-5)))
-    assert Call.objects.get(pk=hold.id).error_code == "quarantined"
-    (record,) = [each for each in caplog.records if each.message == "quarantine_failed"]
-    assert str(hold.id) in record.__dict__["row"]
-    writer.hold(next_hold)
-    writer.settle(make_settle(next_hold))
-    assert Call.objects.get(pk=next_hold.id).cost_usd == Decimal("0.25")
-
-
-@pytest.mark.parametrize("broken", ["read", "clear", "adopt"])
-def test_a_spool_that_cannot_be_read_does_not_end_the_writer(
-    make_writer: Make, world: World, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
-    away = Away(psycopg.OperationalError("away"))
-    writer, hold = make_writer(connect=away.connect, timeout_s=0.2, lease_s=1.0), make_hold(**world)
-    writer.hold(hold)
-    away.set()
-    writer.settle(make_settle(hold))
-    tried = threading.Event()
-
-    def refuse(*_: object) -> None:
-        tried.set()
-        raise OSError(errno.EIO, "the disk is broken")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Spool, broken, refuse)
-        away.clear()
-        assert tried.wait(10)
-        other = make_hold(**world)
-        books.until(lambda: writer.problem() is None, what="it goes on")
-        assert writer.hold(other).refusal is None
-        writer.settle(make_settle(other))
-    books.until(lambda: Call.objects.filter(pk=hold.id).exists(), what="the spooled settle is in the books")
-    books.until(lambda: writer.spooled == 0, what="the spool is empty")
-
-
-def test_new_calls_pass_between_the_batches_of_a_long_spool(
-    make_writer: Make, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ledger.writer.MAX_BATCH", 1)
-    away = Away(psycopg.OperationalError("away"))
-    writer = make_writer(connect=away.connect, timeout_s=0.2)
-    holds = [make_hold(**world) for _ in range(6)]
-    for hold in holds:
-        writer.hold(hold)
-    away.set()
-    with ThreadPoolExecutor(len(holds)) as pool:
-        list(pool.map(lambda hold: writer.settle(make_settle(hold)), holds))
-    left: list[int] = []
-    admitted = make_hold(**world)
-    written = Spool.clear
-
-    def asked_meanwhile(spool: Spool, count: int) -> None:
-        if not left:
-            left.append(spool.records)
-            pool.submit(writer.hold, admitted)
-            books.until(lambda: writer.depth, what="a new call asks")
-        elif len(left) == 1:
-            with connect() as connection:  # this is the writer's thread
-                left.append(len(connection.execute("SELECT FROM ledger_hold WHERE id = %s", (admitted.id,)).fetchall()))
-        written(spool, count)
-
-    with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(Spool, "clear", asked_meanwhile)
-        away.clear()
-        books.until(lambda: writer.spooled == 0, what="the spool is empty")
-    assert left == [6, 1]
-    writer.settle(make_settle(admitted))

@@ -119,6 +119,8 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
         (503, {"Retry-After": "Sun, 01 Mar 2026 12:00:03 -0000"}, 3.0),
         (429, {"retry-after-ms": "250", "Retry-After": "9"}, 0.25),
         (429, {"retry-after-ms": "soon", "Retry-After": "9"}, 9.0),
+        (429, {"retry-after-ms": "0", "Retry-After": "1"}, 1.0),
+        (429, {"retry-after-ms": "0"}, None),
         (429, {"Retry-After": "soon"}, None),
         (429, {"Retry-After": "-1"}, None),
         (429, {"Retry-After": "nan"}, None),

@@ -14,7 +14,7 @@ from ledger.catalog import CatalogError, Outcome, apply, parse
 
 
 class Command(BaseCommand):
-    help = "Declare providers, models, aliases, prices, limits, teams, users and keys from a YAML file: all or nothing."
+    help = "Declare providers, models, routes, prices, teams, users, keys and limits from a YAML file: all or nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", help="A YAML file, or - for standard input.")

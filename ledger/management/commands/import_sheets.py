@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path)
         parser.add_argument("--publish", action="store_true", help="Publish the sheets instead of drafting them.")
-        parser.add_argument("--reason", default="", help="Why; kept with each sheet.")
+        parser.add_argument("--reason", default="", help="Why; kept with each sheet. Needed to publish.")
         parser.add_argument("--confirm-outliers", action="store_true", help="Take prices moved by more than x3.")
         parser.add_argument("--check", action="store_true", help="Only say what is wrong; write nothing.")
 
@@ -39,8 +39,7 @@ class Command(BaseCommand):
             )  # fmt: skip
         except SheetCsvError as error:
             raise CommandError("\n".join([*error.faults, "Nothing was written."])) from None
-        state = "published" if options["publish"] else "as drafts"
-        self.stdout.write(f"{done.created} sheet(s) {state}, {done.unchanged} there already.")
+        self.stdout.write(done.told(published=options["publish"]))
 
     def _check(self, sheets: list[sheet_csv.CsvSheet]) -> None:
         for line in sheet_import.outliers(sheets):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,11 @@ class Command(BaseCommand):
         self.stdout.write(f"{export.format}: {len(export.lines)} lines, {first} to {last} (UTC).")
         for each in report.differences:
             if verbose or each.kind not in (Class.EQUAL, Class.ROUNDING):
-                self.stdout.write(f"  {_told(each)}")
+                self.stdout.write(f"  {_told(each, has_amounts=report.has_amounts)}")
         for kind, total in report.totals.items():
             self.stdout.write(
-                f"{kind.value:<20}{total.groups:>7} groups  theirs {format_short(total.theirs_usd)}"
-                f"  ours {format_short(total.ours_usd)}  apart {format_short(total.apart_usd)} USD"
+                f"{kind.value:<20}{total.groups:>7} groups  theirs {_amount(total.theirs_usd)}"
+                f"  ours {format_short(total.ours_usd)}  apart {_amount(total.apart_usd)} USD"
             )
         percent = report.unexplained_percent
         self.stdout.write("Unexplained: " + ("unknown" if percent is None else f"{format_short(percent)} %"))
@@ -86,8 +87,14 @@ class Command(BaseCommand):
         self.stdout.write(f"{posted.adjustments} adjustments, {format_short(posted.total_usd)} USD.")
 
 
-def _told(each: Difference) -> str:
-    """One group in one line."""
+def _amount(usd: Decimal | None) -> str:
+    return "unknown" if usd is None else format_short(usd)
+
+
+def _told(each: Difference, *, has_amounts: bool = True) -> str:
+    """One group in one line. What a side does not say is unknown, never 0."""
+    theirs = each.theirs_usd if has_amounts else None
+    ours = None if each.ours_is_unknown else each.ours_usd
     day, *rest = each.group
     place = " ".join(part for part in rest if part) or "all"
     quantities = [
@@ -98,8 +105,7 @@ def _told(each: Difference) -> str:
     counted = f" ({', '.join(quantities)} units)" if quantities else ""
     note = f": {each.note}" if each.note else ""
     return (
-        f"{day} {place}: {each.kind.value}, theirs {format_short(each.theirs_usd)} USD, ours"
-        f" {format_short(each.ours_usd)} USD{counted}{note}"
+        f"{day} {place}: {each.kind.value}, theirs {_amount(theirs)} USD, ours {_amount(ours)} USD{counted}{note}"
     )
 
 

@@ -92,7 +92,6 @@ class _UnreadCounted(_Counted, kw_only=True, gc=False):
 _BODY = msgspec.json.Decoder(_Body), msgspec.json.Decoder(_UnreadBody)
 _COUNTED = msgspec.json.Decoder(_Counted), msgspec.json.Decoder(_UnreadCounted)
 _BLOCKS = msgspec.json.Decoder(list[_Block])
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def admit(body: bytes) -> Admitted:
@@ -110,7 +109,8 @@ def _admit(body: bytes, decoders: tuple[msgspec.json.Decoder[Any], msgspec.json.
     try:
         known = unreader.decode(body)
         media, media_bytes = _media(known.messages)
-        fields = _FIELDS.decode(body)
+        ends = known.messages[0].content, known.messages[-1].content
+        fields = unread.fields(body, "messages", first=ends[0], last=ends[1])
     except msgspec.ValidationError as error:
         refuse(_told_with_its_path(body, reader, error))
     except (msgspec.DecodeError, RecursionError) as error:

@@ -321,7 +321,7 @@ def _add_extra(request: Request, body: Json, writer: _Writer) -> None:
         if not writer.own and websearch.is_bare(name, value):
             body["tools"] = [*body.get("tools", ()), websearch.ANTHROPICS]
         elif not writer.own:
-            writer.cannot(name, "this field is not known to this provider")
+            writer.cannot(name, "what it says has no counterpart at this provider")
         elif name == "tools":
             continue  # already placed among the functions
         elif isinstance(value, dict) and isinstance(body.get(name), dict):

@@ -15,6 +15,8 @@ from providers.unified import NO_USAGE, Json, Usage, UsageSource
 _CACHE_5M = "ephemeral_5m_input_tokens"
 _CACHE_1H = "ephemeral_1h_input_tokens"
 _TIERS = frozenset({"standard", "priority", "batch"})
+# Tools of the provider's own that are metered, or free (a fetched page costs its tokens).
+_KNOWN_TOOLS = frozenset({"web_search_requests", "web_fetch_requests"})
 
 
 def read(raw: Any, *, model: str = "") -> Usage:
@@ -31,6 +33,7 @@ def read(raw: Any, *, model: str = "") -> Usage:
     if "output" in totals:
         totals["reasoning"] = counts.within(reasoning, totals["output"], "reasoning")
     totals["web_searches"] = counts.get("server_tool_use", "web_search_requests") or 0
+    flags.extend(_unmetered(counts))
     source: UsageSource = ("none", "partial", "reported")[usable]
     return Usage(
         totals={code: value for code, value in totals.items() if value or code in ("input", "output")},
@@ -98,6 +101,21 @@ def _passes(counts: Counts, *, model: str, flags: list[str]) -> tuple[dict[str, 
         flags.append("iterations_incomplete")
         return total, usable
     return summed, 2
+
+
+def _unmetered(counts: Counts) -> list[str]:
+    """What is on the bill and in no count: uses of other tools, and a credit that prices the tokens anew."""
+    flags: list[str] = []
+    tools = counts.raw.get("server_tool_use")
+    for name in tools.keys() - _KNOWN_TOOLS if isinstance(tools, dict) else ():
+        number = counts.get("server_tool_use", name)
+        if number:
+            flags.append(f"unmetered:{name}={number}")
+    credit = counts.raw.get("fallback_credit")
+    status = credit.get("status") if isinstance(credit, dict) else None
+    if isinstance(status, dict) and status.get("type") == "redeemed":
+        flags.append("unmetered:fallback_credit")
+    return sorted(flags)
 
 
 def _one(counts: Counts) -> tuple[dict[str, int], int]:

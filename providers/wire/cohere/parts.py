@@ -18,6 +18,7 @@ from providers.unified import (
     RefusalPart,
     TextPart,
     ToolCallPart,
+    named,
 )
 from providers.wire.openai_chat.parts import split_data_url, string, unsupported
 from providers.wire.openai_chat.request_in import arguments_text
@@ -73,7 +74,7 @@ def encode_block(part: Part, path: str) -> Json:
         case OpaquePart():
             raise unsupported(f"a part of type {part.value.get('type', '?')!r}", path)
         case _:
-            raise unsupported(f"a {type(part).__name__} here", path)
+            raise unsupported(f"{named(part)} here", path)
 
 
 def encode_document(part: FilePart, path: str) -> Json:

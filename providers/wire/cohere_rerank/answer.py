@@ -25,14 +25,17 @@ def read_usage(body: bytes) -> tuple[Usage, str]:
 
 
 def usage_of(value: Json, body: bytes) -> Usage:
-    """`meta.billed_units` as Cohere states it; servers of the same shape count tokens in `usage`."""
+    """`meta.billed_units` as Cohere states it; servers of the same shape count in `usage`: tokens, or as OpenRouter
+    for Cohere's models the search units that are billed in their place."""
     meta, usage = value.get("meta"), value.get("usage")
     if isinstance(meta, dict) and isinstance(meta.get("billed_units"), dict):
         exact = decode_exact(body)["meta"]
         return billed(raw=_known_meta(meta), exact=exact)
     if usage is None:
         return NO_USAGE
-    return usage_from(raw=usage, exact=decode_exact(body).get("usage"))
+    told = usage_from(raw=usage, exact=decode_exact(body).get("usage"))
+    units = Counts(usage).get("search_units")
+    return msgspec.structs.replace(told, totals={"search_units": units}, source="reported") if units else told
 
 
 def _known_meta(meta: Json) -> Json:

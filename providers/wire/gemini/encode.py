@@ -25,7 +25,7 @@ def encode_request(request: Request, *, drop_unsupported: bool = False) -> bytes
     refusal = Refusal(drop=drop_unsupported, own=request.wire in ("", NAME))
     extra = request.extra if refusal.own else {}
     for name in () if refusal.own else request.extra:
-        refusal.cannot(name, "this field is not known to this provider")
+        refusal.cannot(name, "what it says has no counterpart at this provider")
     if request.wants_one_call:
         refusal.cannot("parallel_tool_calls", "this provider cannot be kept to one call at a time")
     system, contents = history.contents(request, refusal)

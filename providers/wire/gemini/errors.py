@@ -66,6 +66,7 @@ _STATUSES: dict[str, _Kind] = {
     "UNAVAILABLE": Overloaded,
     "INTERNAL": UpstreamError,
     "DEADLINE_EXCEEDED": UpstreamError,
+    "CANCELLED": UpstreamError,
 }
 _CODES: dict[int, _Kind] = {
     401: InvalidCredential,
@@ -74,6 +75,7 @@ _CODES: dict[int, _Kind] = {
     404: ModelNotFound,
     408: UpstreamError,
     429: RateLimited,
+    499: UpstreamError,
     503: Overloaded,
     529: Overloaded,
 }
@@ -86,6 +88,7 @@ _CODE_OF = {
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
     "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
     "INTERNAL": 500,
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,

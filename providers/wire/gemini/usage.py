@@ -11,17 +11,12 @@ import msgspec
 
 from providers.counts import Counts
 from providers.unified import NO_USAGE, Json, Usage
+from providers.wire import tiers
 from providers.wire.gemini.names import objects
 
 # A page of a document is read as an image, and billed as one.
 _MODALITIES = {"IMAGE": "image", "DOCUMENT": "image", "VIDEO": "video", "AUDIO": "audio"}
 _WHOLES = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
-# Vertex's words for what the Gemini API calls serviceTier; on demand is the plain price.
-_TRAFFIC = {
-    "ON_DEMAND_PRIORITY": "priority",
-    "ON_DEMAND_FLEX": "flex",
-    "PROVISIONED_THROUGHPUT": "provisioned_throughput",
-}
 
 
 def read(raw: Any, *, searches: int = 0, maps: int = 0) -> Usage:
@@ -132,11 +127,11 @@ def _by_modality(counts: Counts, *fields: str) -> dict[str, int]:
 
 
 def _tier(raw: Json) -> str:
+    """The Gemini API has a word of its own for it; Vertex tells the kind of traffic instead."""
     tier = raw.get("serviceTier")
-    if isinstance(tier, str):
+    if isinstance(tier, str) and not tier.lower().endswith("unspecified"):
         return tier.lower().removeprefix("service_tier_")
-    traffic = raw.get("trafficType")
-    return _TRAFFIC.get(traffic, "") if isinstance(traffic, str) else ""
+    return tiers.of_traffic(raw.get("trafficType"))
 
 
 def _details(usage: Usage, prefix: str) -> list[Json]:

@@ -19,6 +19,7 @@ from providers.unified import (
     Tool,
     ToolCallPart,
     ToolResultPart,
+    named,
 )
 from providers.wire.jsontext import dumps
 from providers.wire.ollama.parts import NAME, encode_call
@@ -125,7 +126,7 @@ def _said(writer: _Writer, parts: list[Part], path: str) -> Json:
             case ImagePart():
                 writer.cannot("an image by its URL", place)
             case _:
-                writer.cannot(f"a {type(part).__name__} here", place)
+                writer.cannot(f"{named(part)} here", place)
     return {"content": "\n".join(texts), **({"images": images} if images else {})}
 
 

@@ -131,7 +131,8 @@ def admit(body: bytes) -> Admitted:
     try:
         known = _UNREAD_BODY.decode(body)
         media, media_bytes = _media(known.messages)
-        fields = _FIELDS.decode(body)
+        ends = known.messages[0].content, known.messages[-1].content
+        fields = unread.fields(body, "messages", first=ends[0], last=ends[1])
     except msgspec.ValidationError as error:
         error = _told_with_its_path(body, error)
         raise invalid_field(error) from error

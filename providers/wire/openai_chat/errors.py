@@ -48,6 +48,7 @@ _BY_NAME: dict[str, _Kind] = {
     "too_many_requests": RateLimited,
     "context_length_exceeded": ContextTooLong,
     "too_many_prompt_tokens": ContextTooLong,
+    "exceed_context_size_error": ContextTooLong,
     "content_filter": ContentRefused,
     "content_policy_violation": ContentRefused,
     "responsibleaipolicyviolation": ContentRefused,
@@ -55,10 +56,13 @@ _BY_NAME: dict[str, _Kind] = {
     "moderation_blocked": ContentRefused,
     "model_not_found": ModelNotFound,
     "model_not_available": ModelNotFound,
+    "model_not_supported": ModelNotFound,
+    "model_decommissioned": ModelNotFound,
     "invalid_model": ModelNotFound,
     "deploymentnotfound": ModelNotFound,
     "permission_error": PermissionDenied,
     "permission_denied": PermissionDenied,
+    "organization_restricted": PermissionDenied,
     "overloaded_error": Overloaded,
     "engine_overloaded": Overloaded,
     "server_overloaded": Overloaded,
@@ -75,10 +79,11 @@ _VAGUE = frozenset({"invalid_request_error", "api_error", "rate_limit_exceeded"}
 _BY_WORDS: tuple[tuple[re.Pattern[str], _Kind], ...] = (
     (
         re.compile(
-            r"(?i)maximum context length|context[ _](?:length|window)|prompt (?:is )?too long|input is too long"
+            r"(?i)maximum context length|context[ _](?:length|window|size)|prompt (?:is )?too long|input is too long"
             r"|too many (?:input |prompt )?tokens|max(?:imum)? context|length of all messages is too long"
-            r"|reduce the length of|input token count.{0,40}exceeds"
-            r"|exceeds? the (?:model'?s )?maximum (?:input|number of)"
+            r"|reduce the length of|input token count.{0,40}exceeds|number of tokens.{0,60}exceeds|prompt exceeds max"
+            r"|exceeds? the (?:model'?s )?maximum (?:input|number of)|maximum (?:model|prompt|input) length"
+            r"|tokens \+ `?max_new_tokens"
         ),
         ContextTooLong,
     ),
@@ -87,17 +92,23 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], _Kind], ...] = (
         re.compile(
             r"(?i)exceeded your current quota|insufficient (?:quota|credit|balance|funds)|credit balance is too low"
             r"|requires more credits|out of credits|billing (?:hard limit|details)|spending limit"
+            r"|out of call volume quota|(?:usage|monthly|key|credit) limit (?:has been )?(?:reached|exceeded)"
         ),
         QuotaExhausted,
     ),
     (
         re.compile(
             r"(?i)content (?:management|usage)? ?policy|content filter|flagged (?:as|by|for)|requires moderation"
+            r"|violates? (?:our |the )?(?:usage|safety|content) |unsafe or sensitive content"
         ),
         ContentRefused,
     ),
     (
-        re.compile(r"(?i)not a valid model|no such model|model.{0,80}(?:does not exist|not found|has been deprecated)"),
+        re.compile(
+            r"(?i)not a valid model|no such model"
+            r"|model.{0,80}(?:does not exist|not found|has been (?:deprecated|decommissioned))"
+            r"|model.{0,80} is not supported\. supported models are"
+        ),
         ModelNotFound,
     ),
 )
@@ -110,11 +121,14 @@ _BY_STATUS: dict[int, _Kind] = {
     404: ModelNotFound,
     408: UpstreamError,
     409: UpstreamError,
+    412: InvalidRequest,
     413: InvalidRequest,
     422: InvalidRequest,
+    424: UpstreamError,  # Azure: what the answer depended on failed
     425: Overloaded,
     429: RateLimited,
     498: Overloaded,  # Groq: flex capacity exceeded
+    499: UpstreamError,  # cancelled, and not by us: we would have hung up
     503: Overloaded,
     529: Overloaded,
 }
@@ -132,8 +146,12 @@ _AT_400 = (
     InvalidRequest,
 )
 _AT_403 = (PermissionDenied, ContentRefused, QuotaExhausted, InvalidCredential)
+# Perplexity answers a used-up account with 401.
+_AT_401 = (InvalidCredential, QuotaExhausted)
 _ALLOWED: dict[int, tuple[_Kind, ...]] = {
     400: _AT_400,
+    401: _AT_401,
+    412: _AT_400,
     413: _AT_400,
     422: _AT_400,
     403: _AT_403,

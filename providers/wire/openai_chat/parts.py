@@ -16,6 +16,7 @@ from providers.unified import (
     ReasoningPart,
     RefusalPart,
     TextPart,
+    named,
 )
 
 NAME = "openai_chat"
@@ -155,7 +156,7 @@ def _encode(part: Part, param: str) -> Json:
         case OpaquePart():
             raise unsupported(f"a part of type {part.value.get('type', '?')!r}", param)
         case _:
-            raise unsupported(f"a {type(part).__name__} here", param)
+            raise unsupported(f"{named(part)} here", param)
 
 
 def _encode_file(part: FilePart, param: str) -> Json:
@@ -171,8 +172,9 @@ def _encode_file(part: FilePart, param: str) -> Json:
 
 
 def unsupported(what: str, param: str) -> Unsupported:
+    where = "" if repr(param) in what else f" ({param!r})"
     return Unsupported(
-        f'This model\'s provider cannot be sent {what} ({param!r}). Leave it out, or set "drop_unsupported": true.',
+        f'This model\'s provider cannot be sent {what}{where}. Leave it out, or set "drop_unsupported": true.',
         param=param,
     )
 

@@ -120,7 +120,8 @@ class Watch:
             self._output_bytes += _delta_bytes(delta_of(choice))
             if choice.get("finish_reason"):
                 self._finished = True
-        if find_usage(value) is not None:
+        # An empty object, as some servers put into every chunk, takes back nothing that was told before.
+        if find_usage(value):
             self._usage_chunk = (value, data)
             self._usage_after_finish = self._finished
         if value.get("object") == "chat.completion.done" and self._finished:

@@ -11,6 +11,7 @@ from typing import Any
 
 from providers.counts import Counts, usd
 from providers.unified import Usage
+from providers.wire import tiers
 from providers.wire.openai_chat.dialect import Dialect
 
 _TICKS_PER_USD = Decimal(10**10)
@@ -33,6 +34,12 @@ _CACHED = (
     ("cache_read_input_tokens",),
     ("cached_prompt_text_tokens",),
 )
+# The second: hosts of Anthropic's models, as Databricks; the third: Alibaba's model studio.
+_WRITTEN = (
+    ("prompt_tokens_details", "cache_write_tokens"),
+    ("cache_creation_input_tokens",),
+    ("prompt_tokens_details", "cache_creation_input_tokens"),
+)
 _WEB_SEARCHES = (
     ("server_tool_use_details", "web_search_requests"),
     ("server_tool_use", "web_search_requests"),
@@ -54,7 +61,8 @@ def read(*, raw: Any, exact: Any, dialect: Dialect, service_tier: Any = None) ->
         _add_input_parts(totals, counts)
         _add_output_parts(totals, counts)
         _add_flat(totals, counts)
-    tier, context = service_tier or counts.raw.get("service_tier"), counts.raw.get("search_context_size")
+    tier = service_tier or counts.raw.get("service_tier") or _vertex_tier(counts.raw.get("extra_properties"))
+    context = counts.raw.get("search_context_size")
     return Usage(
         totals=totals,
         source=source,
@@ -82,9 +90,20 @@ def _totals(counts: Counts, dialect: Dialect) -> tuple[dict[str, int | Decimal],
     beyond = (total or 0) - prompt - completion
     if beyond > 0 and counts.raw.get("prompt_audio_seconds") is not None:
         return {"input": prompt + beyond, "input_audio": beyond, "output": completion}, "reported"
+    if beyond > 0 and beyond == _beside(counts):
+        return {"input": prompt + beyond, "output": completion}, "reported"
     if beyond > 0 and dialect.unexplained_total == "output":
         completion += beyond
     return {"input": prompt, "output": completion}, "reported"
+
+
+def _beside(counts: Counts) -> int | None:
+    """Tokens of the cache that a host of Anthropic's models left out of the prompt, as those models do themselves.
+
+    None where thoughts explain the total as well.
+    """
+    held = (counts.first(*_CACHED) or 0) + (counts.first(*_WRITTEN) or 0)
+    return None if held == counts.first(*_OUTPUT_PARTS["reasoning"]) else held
 
 
 def _fill(
@@ -107,7 +126,7 @@ def _add_input_parts(totals: dict[str, int | Decimal], counts: Counts) -> None:
         return
     whole = int(totals["input"])
     read_tokens = counts.within(counts.first(*_CACHED) or 0, whole, "cached_tokens")
-    written = counts.get("prompt_tokens_details", "cache_write_tokens") or 0
+    written = counts.first(*_WRITTEN) or 0
     written = counts.within(written, whole - read_tokens, "cache_write_tokens")
     _put(totals, "cache_read", read_tokens)
     _put(totals, "cache_write_5m", written)
@@ -141,6 +160,12 @@ def _add_flat(totals: dict[str, int | Decimal], counts: Counts) -> None:
 def _put(totals: dict[str, int | Decimal], meter: str, number: int) -> None:
     if number:
         totals[meter] = number
+
+
+def _vertex_tier(extra: Any) -> str:
+    """The kind of traffic, which Vertex's endpoint of this wire tells among what only Google knows."""
+    google = extra.get("google") if isinstance(extra, dict) else None
+    return tiers.of_traffic(google.get("traffic_type")) if isinstance(google, dict) else ""
 
 
 def stated_cost(usage: dict[str, Any]) -> Decimal | None:

@@ -85,6 +85,9 @@ def usage_from(*, raw: Any, exact: Any) -> Usage:
         part = counts.within(counts.get("prompt_tokens_details", name) or 0, tokens, meter)
         if part:
             totals[meter] = part
+    # Voyage bills what it sees by the pixel; its total takes 560 of them for a token.
+    if counts.get("image_pixels") or counts.get("video_pixels"):
+        counts.flag("unmetered:pixels")
     return Usage(totals=totals, source="reported", raw=kept, flags=counts.flags, stated_cost_usd=cost)
 
 

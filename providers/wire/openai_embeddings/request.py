@@ -85,10 +85,8 @@ def rewrite(admitted: Admitted, *, model: str, dialect: EmbedDialect) -> bytes:
     fields = dict(admitted.fields)
     fields.pop("drop_unsupported", None)
     fields["model"] = raw(model)
-    if dialect.dimensions_field in fields:
-        fields.pop("dimensions", None)
-    elif "dimensions" in fields:
-        fields[dialect.dimensions_field] = fields.pop("dimensions")
+    if dialect.dimensions_field != "dimensions" and "dimensions" in fields:
+        fields.setdefault(dialect.dimensions_field, fields.pop("dimensions"))
     if not dialect.knows_float and bytes(fields.get("encoding_format", b"")) == b'"float"':
         del fields["encoding_format"]
     for name in dialect.refused:

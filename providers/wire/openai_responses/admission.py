@@ -90,7 +90,6 @@ _BODY = msgspec.json.Decoder(_Body)
 _UNREAD_BODY = msgspec.json.Decoder(_UnreadBody)
 _PARTS = msgspec.json.Decoder(list[_Part])
 _OUTPUT = msgspec.json.Decoder(list[_Part] | dict[str, Raw])
-_FIELDS = msgspec.json.Decoder(dict[str, Raw])
 
 
 def admit(body: bytes) -> Admitted:
@@ -99,7 +98,8 @@ def admit(body: bytes) -> Admitted:
         known = _UNREAD_BODY.decode(body)
         items = known.input if isinstance(known.input, list) else []
         media, media_bytes = _media(items)
-        fields = _FIELDS.decode(body)
+        ends = (items[0].content, items[-1].content) if items else (_ABSENT, _ABSENT)
+        fields = unread.fields(body, "input", first=ends[0], last=ends[1])
     except msgspec.ValidationError as error:
         refuse(_told_with_its_path(body, error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

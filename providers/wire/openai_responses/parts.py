@@ -15,6 +15,7 @@ from providers.unified import (
     Part,
     RefusalPart,
     TextPart,
+    named,
 )
 
 NAME = "openai_responses"
@@ -31,8 +32,9 @@ def string(value: Any) -> str:
 
 
 def unsupported(what: str, param: str) -> Unsupported:
+    where = "" if repr(param) in what else f" ({param!r})"
     return Unsupported(
-        f'This model\'s provider cannot be sent {what} ({param!r}). Leave it out, or set "drop_unsupported": true.',
+        f'This model\'s provider cannot be sent {what}{where}. Leave it out, or set "drop_unsupported": true.',
         param=param,
     )
 
@@ -144,7 +146,7 @@ def encode_input(part: Part, *, own: bool, param: str) -> Json:
         case OpaquePart():
             raise unsupported(f"a part of type {part.value.get('type', '?')!r}", param)
         case _:
-            raise unsupported(f"a {type(part).__name__} here", param)
+            raise unsupported(f"{named(part)} here", param)
 
 
 def encode_output_text(part: TextPart) -> Json:

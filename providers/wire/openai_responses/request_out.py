@@ -24,6 +24,7 @@ from providers.unified import (
     ToolCallPart,
     ToolChoice,
     ToolResultPart,
+    named,
 )
 from providers.wire.openai_responses.items import encode_call, encode_reasoning
 from providers.wire.openai_responses.parts import NAME, encode_input, encode_output_text, unsupported
@@ -148,7 +149,7 @@ def _made_item(writer: _Writer, part: Part, where: str) -> Json | None:
         case ReasoningPart():
             writer.refuse(unsupported("reasoning that it did not sign", where))
         case _:
-            writer.refuse(unsupported(f"a {type(part).__name__} in an assistant's message", where))
+            writer.refuse(unsupported(f"{named(part)} in an assistant's message", where))
     return None
 
 

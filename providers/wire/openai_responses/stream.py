@@ -1,7 +1,7 @@
 """A provider's stream of response events: watched on its way through (`Meter`), or read into unified ones (`Reader`).
 
-The stream is over at response.completed or response.incomplete, whose response object alone has the usage; after
-response.failed or an error event nothing is good any more. https://platform.openai.com/docs/api-reference/responses-streaming
+The stream is over at response.completed or response.incomplete (OpenRouter: response.done), whose response object alone
+has the usage; after response.failed or an error event nothing is good any more. https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from providers.wire.openai_responses.items import decode_made, decode_reasoning
 from providers.wire.openai_responses.parts import string
 from providers.wire.openai_responses.usage import Dialect
 
-_TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+_TERMINAL = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
+)
 
 
 class Watch:

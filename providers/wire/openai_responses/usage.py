@@ -12,10 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from providers.counts import Counts, usd
+from providers.counts import Counts
 from providers.unified import Json, Usage
-
-_TICKS_PER_USD = Decimal(10**10)
+from providers.wire.openai_chat.usage import stated_cost
 
 # meter -> where its count stands: disjoint parts of `input` and of `output`.
 _INPUT_PARTS = {
@@ -27,12 +26,27 @@ _OUTPUT_PARTS = {
     "output_audio": ("output_tokens_details", "audio_tokens"),
     "output_image": ("output_tokens_details", "image_tokens"),
 }
+_CACHED = (("input_tokens_details", "cached_tokens"), ("input_tokens_details", "cache_read_input_tokens"))
+_WRITTEN = (("input_tokens_details", "cache_write_tokens"), ("input_tokens_details", "cache_creation_input_tokens"))
 _WRITES = {
     "cache_write_30m": ("input_tokens_details", "cache_write_tokens_details", "ttl_30m_tokens"),
     "cache_write_12h": ("input_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens"),
 }
 # The provider's own tools that it bills by the use: meter -> the item that stands for one use.
 _TOOL_ITEMS = {"web_searches": "web_search_call", "file_searches": "file_search_call"}
+_IMAGE = "image_generation_call"
+# Uses that a host counts and bills in the usage object itself, whatever items there are: OpenRouter, Perplexity.
+_BILLED_SEARCHES = (
+    ("server_tool_use_details", "web_search_requests"),
+    ("server_tool_use", "web_search_requests"),
+    ("tool_calls_details", "search_web", "invocation"),
+)
+# Perplexity's tools, each {"invocation": uses}.
+_PERPLEXITY_TOOLS = "tool_calls_details"
+# xAI's own count of its tools. Calls of the customer's own servers (mcp) are free.
+_XAI_TOOLS = "server_side_tool_usage_details"
+_XAI_STATED = {"web_searches": "web_search_calls", "file_searches": "file_search_calls"}
+_XAI_KNOWN = frozenset({*_XAI_STATED.values(), "mcp_calls"})
 _TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
@@ -64,7 +78,7 @@ def read(response: Json, *, exact: Json, dialect: Dialect) -> Usage:
         raw=raw if isinstance(raw, dict) else None,
         flags=(*counts.flags, *flags),
         service_tier=tier if isinstance(tier, str) else "",
-        stated_cost_usd=_stated_cost(counts.raw),
+        stated_cost_usd=stated_cost(counts.raw),
     )
 
 
@@ -76,7 +90,7 @@ def _totals(counts: Counts) -> tuple[dict[str, int | Decimal], int]:
         return {}, 0
     if whole_in is not None:
         totals["input"] = whole_in
-        read_tokens = counts.within(counts.get("input_tokens_details", "cached_tokens") or 0, whole_in, "cached_tokens")
+        read_tokens = counts.within(counts.first(*_CACHED) or 0, whole_in, "cached_tokens")
         _put(totals, "cache_read", read_tokens)
         _add_written(totals, counts, whole_in - read_tokens)
         _add_parts(totals, counts, _INPUT_PARTS, whole_in)
@@ -88,7 +102,7 @@ def _totals(counts: Counts) -> tuple[dict[str, int | Decimal], int]:
 
 def _add_written(totals: dict[str, int | Decimal], counts: Counts, left: int) -> None:
     """Cache writes by their lifetime; what has none is written for the shortest."""
-    written = counts.get("input_tokens_details", "cache_write_tokens") or 0
+    written = counts.first(*_WRITTEN) or 0
     written = counts.within(written, left, "cache_write_tokens")
     for meter, path in _WRITES.items():
         part = counts.within(counts.get(*path) or 0, written, meter)
@@ -118,7 +132,12 @@ def _put(totals: dict[str, int | Decimal], meter: str, number: int) -> None:
 def _add_tool_calls(
     totals: dict[str, int | Decimal], response: Json, counts: Counts, dialect: Dialect, flags: list[str]
 ) -> None:
+    billed = counts.first(*_BILLED_SEARCHES)
+    if billed:
+        totals["web_searches"] = billed
     for meter, item_type in _TOOL_ITEMS.items():
+        if meter in totals:
+            continue
         number = _stated_calls(meter, response, counts)
         if number is None:
             number = sum(1 for item in _items(response) if item.get("type") == item_type and _is_search(item))
@@ -126,18 +145,35 @@ def _add_tool_calls(
             totals[meter] = number
         elif number:
             flags.append(f"unmetered:{meter}={number}")
-    drawn = Counts(_dict(response.get("tool_usage")).get("image_gen"))
-    if drawn.get("total_tokens"):
-        # Billed at the rates of an image model, which the response does not name.
-        flags.append("unmetered:image_gen")
+    flags.extend(_other_tools(counts))
+    flags.extend(_made_by_tools(response))
 
 
 def _stated_calls(meter: str, response: Json, counts: Counts) -> int | None:
     """The provider's own count of a tool's uses, where it gives one."""
-    if meter != "web_searches":
-        return None
-    stated = Counts(_dict(response.get("tool_usage"))).get("web_search", "num_requests")
-    return stated if stated is not None else counts.get("server_side_tool_usage_details", "web_search_calls")
+    openai = _dict(response.get("tool_usage")) if meter == "web_searches" else {}
+    stated = Counts(openai).get("web_search", "num_requests")
+    return stated if stated is not None else counts.get(_XAI_TOOLS, _XAI_STATED[meter])
+
+
+def _other_tools(counts: Counts) -> list[str]:
+    """Uses of xAI's and Perplexity's tools that no meter stands for: billed by the call, in the stated cost alone."""
+    xai = _dict(counts.raw.get(_XAI_TOOLS)).keys() - _XAI_KNOWN
+    perplexity = _dict(counts.raw.get(_PERPLEXITY_TOOLS)).keys() - {"search_web"}
+    used = {name: counts.get(_XAI_TOOLS, name) for name in sorted(xai)}
+    used |= {name: counts.get(_PERPLEXITY_TOOLS, name, "invocation") for name in sorted(perplexity)}
+    return [f"unmetered:{name}={number}" for name, number in used.items() if number]
+
+
+def _made_by_tools(response: Json) -> list[str]:
+    """Images, billed at the rates of a model that the response does not name; and containers in which code ran, billed
+    by a session that may have begun with an earlier response. https://platform.openai.com/docs/pricing
+    """
+    drawn = Counts(_dict(response.get("tool_usage")).get("image_gen")).get("total_tokens")
+    items = list(_items(response))
+    ran_in = {str(item.get("container_id")) for item in items if item.get("type") == "code_interpreter_call"}
+    images = ["unmetered:image_gen"] if drawn or any(item.get("type") == _IMAGE for item in items) else []
+    return images + ([f"unmetered:code_sessions={len(ran_in)}"] if ran_in else [])
 
 
 def _is_search(item: Json) -> bool:
@@ -153,23 +189,6 @@ def _items(response: Json) -> Iterable[Json]:
 
 def _dict(value: Any) -> Json:
     return value if isinstance(value, dict) else {}
-
-
-def _stated_cost(usage: Json) -> Decimal | None:
-    """The bill as the provider states it, in USD.
-
-    OpenRouter: `cost`, or what the upstream charges where the key is the customer's own. xAI: `cost_in_usd_ticks`,
-    where zero is what other hosts of its models write for "not stated".
-    """
-    if usage.get("is_byok") is True:
-        upstream = usd(_dict(usage.get("cost_details")).get("upstream_inference_cost"))
-        if upstream is not None:
-            return upstream
-    cost = usage.get("cost")
-    ticks = usage.get("cost_in_usd_ticks")
-    if cost is None and isinstance(ticks, int) and not isinstance(ticks, bool) and ticks > 0:
-        return usd(Decimal(ticks) / _TICKS_PER_USD)
-    return usd(cost)
 
 
 # --- to the client ------------------------------------------------------------------------------------------

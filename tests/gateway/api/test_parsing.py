@@ -45,8 +45,38 @@ def test_what_only_looks_like_a_nul_passes(body: bytes) -> None:
     assert read(body) == body
 
 
+def test_a_form_that_can_hold_no_file_is_refused_as_such_and_json_never_is() -> None:
+    def read_form(body: bytes) -> bytes:
+        meta = {"CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": str(len(body))}
+        return parsing.read_body_or_form({"wsgi.input": io.BytesIO(body), **meta})
+
+    with pytest.raises(ApiError, match="urlencoded form holds no file") as caught:
+        read_form(b"model=m&prompt=hat")
+    assert caught.value.param == "Content-Type"
+    assert read_form(b' {"model": "m"}') == b' {"model": "m"}'
+
+
 def test_three_backslashes_before_u0000_are_a_nul_again() -> None:
     assert code_of(rb'"\\\u0000"') == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"plain text",
+        b"many 0, 00, 000 and \\n",
+        b"10000 or \\\\u0000",
+        b"\\n" + b"x" * 5_000 + b"few 0, 00, 000",
+        "\u2014 \\n".encode(),
+    ],
+)
+@pytest.mark.parametrize("copies", [0, 1, 2_000])
+def test_a_nul_is_found_wherever_it_stands(before: bytes, copies: int) -> None:
+    held = b'{"a":"' + before * copies + b"%b" + before * copies + b'"}'
+    assert code_of(held % rb"\u0000") == "invalid_request"
+    assert code_of(held % b"\0") == "invalid_request"
+    assert parsing.checked(held % rb"\\u0000") == held % rb"\\u0000"
+    assert parsing.checked(held % b"u0000") == held % b"u0000"
 
 
 def test_bodies_are_bounded_packed_or_not(settings: Settings) -> None:

@@ -12,11 +12,15 @@ import pytest
 from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import RequestFactory
+from rest_framework.views import APIView
 
-from gateway.api import surface
+from gateway.api import batches, surface
 from gateway.api.authentication import failed_keys
+from gateway.api.batches import BatchCancelView, BatchesView
 from gateway.api.chat import ChatCompletionsView
+from gateway.api.files import FileView
 from gateway.api.messages import MessagesView
+from gateway.api.models import ModelsView
 from gateway.api.surface import known_error
 from gateway.errors import CODES, ApiError
 from gateway.keyring import Principal
@@ -154,12 +158,40 @@ def test_without_an_id_of_the_clients_the_error_has_ours(gate: Gate) -> None:
     assert "X-Tollbook-Call-Id" not in response
 
 
-@pytest.mark.parametrize("method", ["get", "put", "delete", "patch"])
+@pytest.mark.parametrize("method", ["get", "put", "delete", "patch", "options"])
 def test_another_method_is_told_the_right_one(gate: Gate, method: str) -> None:
     request = getattr(RequestFactory(), method)("/v1/chat/completions")
     response = ChatCompletionsView.as_view()(request)
     assert (response.status_code, response["Allow"]) == (405, "POST")
     assert error_of(response)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("view", "method", "allowed"),
+    [
+        (ModelsView, "post", "GET, HEAD"), (ModelsView, "options", "GET, HEAD"),
+        (BatchesView, "delete", "GET, POST, HEAD"), (FileView, "options", "GET, DELETE, HEAD"),
+        (BatchCancelView, "get", "POST"),
+    ],
+)  # fmt: skip
+def test_a_view_of_other_methods_tells_its_own(view: type[APIView], method: str, allowed: str) -> None:
+    response: Any = view.as_view()(getattr(RequestFactory(), method)("/v1/any"))
+    assert (response.status_code, response["Allow"]) == (405, allowed)
+    assert error_of(response)["message"] == f"{method.upper()} is not allowed here: {allowed}."
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"{}", "input_file_id"), (b'{"input_file_id": 5}', "input_file_id"), (b"[1]", ""), (b"{", ""),
+        (b'{"input_file_id": "f", "endpoint": "/v1/chat/completions", "completion_window": "1h"}', "completion_window"),
+        (b'{"input_file_id": "f", "endpoint": "/", "completion_window": "24h", "x": 1}', "x"),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_batch_is_refused_with_its_field(body: bytes, param: str) -> None:
+    with pytest.raises(ApiError, match="no new batch") as caught:
+        batches._asked(body)
+    assert caught.value.param == param
 
 
 def test_a_body_that_cannot_be_read_reaches_no_relay(gate: Gate) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import html
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -112,6 +114,36 @@ def test_the_list_of_one_model_holds_its_sheets_only(admin_page: Client) -> None
 
     assert change_url(mine) in page
     assert change_url(other) not in page
+
+
+def test_publishing_below_a_book_in_force_says_that_it_will_price_nothing(admin_page: Client) -> None:
+    contract = make_sheet(book="contract")
+    admin_page.post(
+        reverse("admin:ledger_pricesheet_new_price", args=[contract.model_id]), start_form(NOON, book="override")
+    )
+    draft = PriceSheet.objects.get(status="draft")
+    publish = reverse("admin:ledger_pricesheet_publish", args=[draft.pk])
+    warning = f"This will price no call as long as {contract} is in force: book “contract” stands above “override”."
+    assert warning in admin_page.get(publish).content.decode()
+    PriceSheet.objects.filter(pk=draft.pk).update(book="contract")
+    assert "will price no call" not in admin_page.get(publish).content.decode()
+
+
+def test_a_correction_leads_to_a_re_rating_with_the_prices_then_in_force(admin_page: Client) -> None:
+    sheet = make_sheet(model=make_model(name="a&b #1"))
+    past = timezone.now() - timedelta(days=3)
+    admin_page.post(
+        reverse("admin:ledger_pricesheet_new_price", args=[sheet.model_id]), start_form(past, book="override")
+    )
+    draft = PriceSheet.objects.get(status="draft")
+    publish = reverse("admin:ledger_pricesheet_publish", args=[draft.pk])
+    page = admin_page.post(publish, start_form(past, reason="a typing error", correction="on"), follow=True)
+    [address] = re.findall(r'href="([^"]+)">Re-rate the calls since', page.content.decode())
+    form = admin_page.get(html.unescape(address)).context["form"]
+    assert {name: form[name].value() for name in form.fields} == {
+        "model": "a&b #1", "start": f"{past:%Y-%m-%d}", "end": f"{timezone.now():%Y-%m-%d}", "sheet": "",
+        "reason": "a typing error",
+    }  # fmt: skip
 
 
 def test_a_past_start_is_refused_unless_it_is_a_correction(admin_page: Client) -> None:

@@ -101,6 +101,16 @@ def test_a_name_from_an_export_is_text_and_never_markup(admin_page: Client) -> N
     assert "&lt;script&gt;" in page
 
 
+def test_a_report_on_a_dropped_month_says_where_its_calls_are(admin_page: Client) -> None:
+    url = _upload(admin_page)["Location"]
+    ArchivedMonth.objects.create(
+        month=date(2025, 3, 1), path="/a", sha256="0" * 64, bytes=1, calls=1,
+        archived_at=datetime(2026, 1, 1, tzinfo=UTC), dropped_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )  # fmt: skip
+    for answer in (admin_page.get(url, follow=True), admin_page.post(url, {"draft": "yes"}, follow=True)):
+        assert "2025-03 was archived and dropped" in answer.content.decode()
+
+
 def test_the_months_are_listed_and_a_stray_call_alarms(admin_page: Client) -> None:
     url = "/admin/ledger/archivedmonth/"
     assert "default partition" not in admin_page.get(url).content.decode()

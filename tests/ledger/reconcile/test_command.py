@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from django.core.management import CommandError, call_command
 
 from ledger import focus_files
 from ledger.focus import Export
-from ledger.models import Adjustment, PriceSheet, ReconcileRun
+from ledger.models import Adjustment, Call, PriceSheet, ReconcileRun
 from tests import factories
 from tests.ledger.reconcile.exports import openai_cost, openai_page
 from tests.ledger.settled import settle_at
@@ -76,6 +77,23 @@ def test_the_focus_example_is_what_is_exported(files: Path) -> None:
     wanted = list(csv.DictReader(io.StringIO(_block("focus.md", "rows"))))
     found = list(csv.DictReader(io.StringIO(out.getvalue().decode())))
     assert [{name: row[name] for name in wanted[0]} for row in found] == wanted
+
+
+def test_a_side_that_says_no_amount_is_shown_as_unknown(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = _said(capsys, "usage.csv", verbosity=2)
+    assert "gpt-4o-2024-08-06 input: equal, theirs unknown USD, ours 0.0025 USD (theirs 1000, ours 1000 units)" in text
+    assert "theirs unknown  ours 0.0035  apart unknown USD" in text
+
+
+def test_calls_of_unknown_cost_are_not_shown_as_nothing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = Call.objects.get()
+    settle_at(
+        datetime(2025, 10, 4, 12, tzinfo=UTC), key=call.key, model=call.model, cost_usd=None, cost_source="unknown",
+        unpriced_reason="no rate", meters={"input": 7}, input_tokens=7, output_tokens=0,
+    )  # fmt: skip
+    bucket = {"object": "bucket", "start_time": 1759536000, "end_time": 1759622400, "results": []}
+    (files / "day.json").write_text(json.dumps({"object": "page", "data": [bucket], "has_more": False}))
+    assert "ours unknown USD (ours 7 units)" in _said(capsys, "day.json", "costs.json")
 
 
 def test_without_confirm_nothing_is_posted(files: Path) -> None:

@@ -228,6 +228,7 @@ def test_only_lines_of_one_project_can_be_kept() -> None:
         (b"a,b\n1,2\n", 1, "", "of no export known here"),
         (b"a,a\n1,2\n", 1, "a", "appears twice"),
         (b"\xff\xfe", 0, "", "not UTF-8"),
+        (b"\xef\xbb\xbf \n", 0, "", "the file is empty"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_row_and_field(content: bytes, row: int, field: str, words: str) -> None:

@@ -11,8 +11,8 @@ from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger.models import Adjustment, Call, DailySpend, LimitWindow, PriceSheet
-from ledger.reconcile import Class, Export, Report, SourceFile, read, reconcile
+from ledger.models import Adjustment, ArchivedMonth, Call, DailySpend, LimitWindow, PriceSheet
+from ledger.reconcile import Class, Export, ExportError, Report, SourceFile, read, reconcile
 from ledger.reconcile.matching import Difference
 from ledger.reconcile.posting import Posted, PostError, post
 from ledger.reconcile.proposing import make_drafts, proposals
@@ -229,6 +229,12 @@ def test_usage_alone_is_compared_by_quantity(books: Books) -> None:
     assert report.unexplained_percent == Decimal("4.3478")
 
 
+def test_an_export_without_amounts_leaves_their_amounts_unknown(books: Books) -> None:
+    books.call()
+    total = books.against(_usage(input_tokens=1000, output_tokens=100)).totals[Class.EQUAL]
+    assert (total.theirs_usd, total.ours_usd, total.apart_usd) == (None, Decimal("0.0035"), None)
+
+
 # --- posting ------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +254,19 @@ def test_posting_twice_changes_nothing(books: Books) -> None:
     assert books.post(costs).adjustments == 1
     assert books.post(costs) == Posted()
     assert Adjustment.objects.count() == 1
+
+
+def test_a_day_without_a_line_is_posted_to_the_meters_it_was_shown_at(books: Books) -> None:
+    books.call()
+    books.call(at=datetime(2026, 10, 6, 12, tzinfo=UTC))
+    rows = [openai_cost("gpt-4o-2024-08-06, input", 0.0025), openai_cost("gpt-4o-2024-08-06, output", 0.001)]
+    costs = openai_page({DAY: rows, NEXT: []})
+    assert {each.group.meter for each in books.against(costs).differences if each.group.day == NEXT} == {
+        "input", "output",
+    }  # fmt: skip
+    assert books.post(costs).total_usd == Decimal("-0.0035")
+    assert Adjustment.objects.get().details == {"parts": {"input": "-0.0025", "output": "-0.001"}}
+    assert [each.ours_usd for each in books.against(costs).differences if each.group.day == NEXT] == [0, 0]
 
 
 def test_an_adjustment_says_what_it_is_for(books: Books) -> None:
@@ -321,6 +340,15 @@ def test_a_month_that_is_not_over_is_compared_but_not_posted(books: Books) -> No
         books.post(page)
 
 
+def test_a_dropped_month_is_refused_and_not_found_missing(books: Books) -> None:
+    ArchivedMonth.objects.create(
+        month=DAY.replace(day=1), path="/a", sha256="0" * 64, bytes=1, calls=1, archived_at=NOW, dropped_at=NOW
+    )
+    for look in (books.against, books.post):
+        with pytest.raises(ExportError, match=r"^2026-10 was archived and dropped: .*--restore 2026-10\.$"):
+            look(_costs(input=1))
+
+
 def test_an_export_without_amounts_cannot_be_posted(books: Books) -> None:
     with pytest.raises(PostError, match="no amounts"):
         books.post(_usage(input_tokens=5))
@@ -366,6 +394,7 @@ def test_whatever_both_say_posting_makes_them_agree(
     costs = _costs(input=f"{theirs[0]:f}", output=f"{theirs[1]:f}")
     posted = books.post(costs)
     assert {each.kind for each in books.against(costs).differences} <= {
-        Class.EQUAL, Class.ROUNDING, *({Class.UNMATCHED, Class.PRICE_DIFFERS} if posted.left else ()),
+        Class.EQUAL, Class.ROUNDING,
+        *({Class.UNMATCHED, Class.PRICE_DIFFERS, Class.MISSING_HERE} if posted.left else ()),
     }  # fmt: skip
     assert books.post(costs).adjustments == 0

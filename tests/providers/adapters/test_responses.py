@@ -28,7 +28,8 @@ def make_adapter(upstream: Upstream, name: str, **settings: Any) -> Adapter:
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("openai", {}), ("openai_compatible", {"responses": True}), ("azure", {"endpoint": "v1"}), ("xai", {})],
+    [("openai", {}), ("openai_compatible", {"responses": True}), ("azure", {"endpoint": "v1"}), ("xai", {}),
+     ("perplexity", {})],
 )
 def test_a_provider_with_responses_is_asked_for_one(upstream: Upstream, name: str, settings: dict[str, Any]) -> None:
     upstream.script(answer(body=b"{}"))

@@ -212,6 +212,7 @@ def test_the_slow_model_obeys_deadlines(deadlines: Deadlines, phase: str, waited
     with pytest.raises(Timeout) as caught:
         Sandbox(config, wait=waited.append).send(body=ask(), model="sandbox-slow", stream=False, deadlines=deadlines)
     assert (caught.value.phase, waited) == (phase, [waited_s])
+    assert caught.value.message == f"The sandbox did not answer within {waited_s} s."
 
 
 def test_embeddings_depend_on_the_text_alone() -> None:

@@ -82,6 +82,26 @@ def test_searches_thinking_tier_speed_and_region_are_read() -> None:
     assert (usage.service_tier, usage.speed, usage.region) == ("priority", "fast", "us")
 
 
+@pytest.mark.parametrize(
+    ("counts", "flags"),
+    [
+        ({"server_tool_use": {"web_fetch_requests": 3}}, ()),
+        (
+            {"server_tool_use": {"code_execution_requests": 2, "b_requests": 1, "c_requests": 0}},
+            ("unmetered:b_requests=1", "unmetered:code_execution_requests=2"),
+        ),
+        ({"server_tool_use": "x"}, ("not_an_object:server_tool_use",)),
+        ({"fallback_credit": {"status": {"type": "redeemed"}}}, ("unmetered:fallback_credit",)),
+        ({"fallback_credit": {"status": {"type": "not_applied", "reason": "expired"}}}, ()),
+        ({"fallback_credit": {"status": 7}}, ()),
+    ],
+    ids=str,
+)
+def test_what_is_on_the_bill_and_in_no_count_is_told_by_a_flag(counts: dict[str, Any], flags: tuple[str, ...]) -> None:
+    usage = read(input_tokens=1, output_tokens=1, **counts)
+    assert (usage.totals, usage.flags) == ({"input": 1, "output": 1}, flags)
+
+
 @pytest.mark.parametrize("geo", ["not_available", "global", None, 7])
 def test_a_region_that_says_nothing_is_none(geo: Any) -> None:
     assert read(input_tokens=1, output_tokens=1, inference_geo=geo).region == ""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from providers.errors import Unsupported
 from providers.unified import (
     Answer,
+    AudioPart,
     Choice,
     Event,
     Finished,
@@ -156,6 +157,32 @@ def test_what_a_wire_cannot_say_is_refused_by_name_or_dropped_where_the_client_s
         wire.encode_request(request)
     assert caught.value.param
     assert wire.encode_request(request, drop_unsupported=True) == wire.encode_request(PLAIN)
+
+
+HEARS = CHAT | {"openai_responses", "gemini", "bedrock_converse"}
+
+
+@pytest.mark.parametrize("name", sorted(WIRES))
+def test_a_part_that_a_wire_has_no_place_for_is_called_by_its_plain_name(name: str) -> None:
+    part = AudioPart(data="UklGRg==", format="wav")
+    request = msgspec.structs.replace(PLAIN, messages=(Message("user", (TextPart("Hi"), part)),))
+    if name in HEARS:
+        assert b"UklGRg" in WIRES[name].encode_request(request)
+        return
+    with pytest.raises(Unsupported, match="audio") as caught:
+        WIRES[name].encode_request(request)
+    assert "AudioPart" not in caught.value.message
+    assert caught.value.param
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("openai_chat", "cannot be sent 'top_k'. Leave"), ("openai_responses", "cannot be sent 'top_k'. Leave")],
+)
+def test_a_refusal_names_its_field_once(name: str, said: str) -> None:
+    with pytest.raises(Unsupported, match=said) as caught:
+        WIRES[name].encode_request(msgspec.structs.replace(PLAIN, top_k=40))
+    assert caught.value.param == "top_k"
 
 
 # --- answers ------------------------------------------------------------------------------------------------

@@ -52,6 +52,12 @@ def test_each_refusal_has_its_place(status: int, message: str, word: str, kind: 
     assert error.retryable == ((status == 429 and kind is errors.RateLimited) or status >= 500)
 
 
+def test_what_google_cancelled_is_no_fault_of_the_request() -> None:
+    assert type(decoded(499, "The operation was cancelled.", "CANCELLED")) is errors.UpstreamError
+    told = WIRE.decode_error(status=499, body=b"{}", headers={}, provider="g")
+    assert type(told) is errors.UpstreamError
+
+
 @pytest.mark.parametrize(
     ("quota", "kind"),
     [

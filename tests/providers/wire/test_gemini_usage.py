@@ -121,7 +121,13 @@ def test_parts_beyond_their_whole_are_clamped_and_flagged() -> None:
         ({"serviceTier": "SERVICE_TIER_FLEX"}, "flex"),
         ({"trafficType": "ON_DEMAND"}, ""),
         ({"trafficType": "ON_DEMAND_PRIORITY"}, "priority"),
+        ({"trafficType": "ON_DEMAND_FLEX"}, "flex"),
         ({"trafficType": "PROVISIONED_THROUGHPUT"}, "provisioned_throughput"),
+        ({"trafficType": "TRAFFIC_TYPE_UNSPECIFIED"}, ""),
+        # A kind that nobody knows is not billed as the plain one.
+        ({"trafficType": "RESERVED"}, "reserved"),
+        ({"serviceTier": "SERVICE_TIER_UNSPECIFIED"}, ""),
+        ({"serviceTier": "unspecified", "trafficType": "ON_DEMAND_PRIORITY"}, "priority"),
         ({"trafficType": 1}, ""),
     ],
     ids=str,

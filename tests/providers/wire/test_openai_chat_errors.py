@@ -59,6 +59,48 @@ def test_an_error_has_its_place_in_the_tree(status: int, error: Json, kind: type
 
 
 @pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        # Azure
+        (403, {"error": {"code": "403", "message": "Out of call volume quota for it"}}, errors.QuotaExhausted),
+        (424, {"error": {"code": "FailedDependency", "message": "no"}}, errors.UpstreamError),
+        # Fireworks
+        (412, {"error": {"message": "Account x is suspended: monthly spending limit"}}, errors.QuotaExhausted),
+        (412, {"error": {"message": "a condition"}}, errors.InvalidRequest),
+        # Groq
+        (400, {"error": {"code": "model_decommissioned", "message": "no"}}, errors.ModelNotFound),
+        (400, {"error": {"message": "The model `x` has been decommissioned."}}, errors.ModelNotFound),
+        (400, {"error": {"code": "organization_restricted", "message": "no"}}, errors.PermissionDenied),
+        # Hugging Face, and its own server
+        (400, {"error": {"code": "model_not_supported", "message": "no"}}, errors.ModelNotFound),
+        (422, {"error": {"message": "`inputs` tokens + `max_new_tokens` must be <= 4097."}}, errors.ContextTooLong),
+        # llama.cpp, vLLM
+        (400, {"error": {"type": "exceed_context_size_error", "message": "no"}}, errors.ContextTooLong),
+        (400, {"error": {"message": "the request exceeds the available context size"}}, errors.ContextTooLong),
+        (400, {"message": "The prompt (9) is longer than the maximum model length of 8"}, errors.ContextTooLong),
+        # OpenRouter
+        (403, {"error": {"code": 403, "message": "Key limit exceeded (monthly limit)."}}, errors.QuotaExhausted),
+        # Perplexity
+        (401, {"error": {"type": "insufficient_quota", "message": "You exceeded your quota"}}, errors.QuotaExhausted),
+        # Voyage
+        (400, {"detail": "the total number of tokens in your batch exceeds the maximum"}, errors.ContextTooLong),
+        # xAI
+        (400, {"error": "This model's maximum prompt length is 8 but the request has 9."}, errors.ContextTooLong),
+        (403, {"error": "Content violates usage guidelines."}, errors.ContentRefused),
+        # Z.AI
+        (400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}, errors.ContextTooLong),
+        (400, {"error": {"message": "System detected potentially unsafe or sensitive content"}}, errors.ContentRefused),
+        (429, {"error": {"message": "Usage limit reached for 5 hour."}}, errors.QuotaExhausted),
+        (429, {"error": {"message": "Rate limit reached for requests"}}, errors.RateLimited),
+        (499, {"message": "cancelled"}, errors.UpstreamError),
+    ],
+    ids=str,
+)
+def test_what_one_vendor_alone_says_has_its_place(status: int, body: Json, kind: type[errors.ProviderError]) -> None:
+    assert type(WIRE.decode_error(status=status, body=json.dumps(body).encode(), headers={}, provider="p")) is kind
+
+
+@pytest.mark.parametrize(
     ("raw", "message"),
     [
         (b'{"error": "just words"}', "just words"),

@@ -155,6 +155,12 @@ def test_the_last_running_total_counts_and_is_not_added() -> None:
     assert verdicts[-1] == "last"
 
 
+@pytest.mark.parametrize("nothing", [{}, None])
+def test_an_empty_usage_takes_back_nothing(nothing: Any) -> None:
+    watched, _ = meter(chunk({"content": "hi"}, finish="stop", usage=USAGE), usage_chunk(nothing), DONE)
+    assert (watched.usage.raw, watched.usage.source) == (USAGE, "reported")
+
+
 def test_usage_before_the_end_is_partial() -> None:
     watched, _ = meter(chunk({"content": "x"}, usage=USAGE))
     assert (watched.usage.source, watched.usage.totals) == ("partial", {"input": 7, "output": 3})

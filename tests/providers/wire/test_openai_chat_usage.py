@@ -37,6 +37,14 @@ def usage(raw: Any, *, wire: OpenAIChat = WIRE, **answer: Any) -> Usage:
             {"input": 100, "output": 40, "cache_read": 30, "cache_write_5m": 50},
         ),
         (
+            {"cache_read_input_tokens": 30, "cache_creation_input_tokens": 50},
+            {"input": 100, "output": 40, "cache_read": 30, "cache_write_5m": 50},
+        ),
+        (
+            {"prompt_tokens_details": {"cached_tokens": 0, "cache_creation_input_tokens": 50}},
+            {"input": 100, "output": 40, "cache_write_5m": 50},
+        ),
+        (
             {"prompt_tokens_details": {"audio_tokens": 20, "image_tokens": 30, "video_tokens": 5}},
             {"input": 100, "output": 40, "input_audio": 20, "input_image": 30, "input_video": 5},
         ),
@@ -62,6 +70,20 @@ def test_reasoning_beside_the_completion_is_output_by_the_total() -> None:
     details = {"completion_tokens_details": {"reasoning_tokens": 200}}
     read = usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 215, **details})
     assert read.totals == {"input": 10, "output": 205, "reasoning": 200}
+
+
+def test_what_the_cache_held_beside_the_prompt_is_input_and_no_thinking() -> None:
+    """A host that counts as Anthropic's models do, and adds up everything in its total."""
+    cache = {"cache_read_input_tokens": 150, "cache_creation_input_tokens": 50}
+    read = usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 215, **cache})
+    assert read.totals == {"input": 210, "cache_read": 150, "cache_write_5m": 50, "output": 5}
+    assert read.flags == ()
+
+
+def test_thinking_explains_a_total_before_the_cache_does() -> None:
+    same = {"prompt_tokens_details": {"cached_tokens": 64}, "completion_tokens_details": {"reasoning_tokens": 64}}
+    read = usage({"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 169, **same})
+    assert read.totals == {"input": 100, "cache_read": 64, "output": 69, "reasoning": 64}
 
 
 def test_a_dialect_may_say_that_the_total_means_nothing() -> None:
@@ -225,6 +247,10 @@ def test_a_stated_cost_keeps_every_digit(text: str, cost: str | None) -> None:
         (PLAIN, {"service_tier": ""}, ""),
         (PLAIN, {"service_tier": 7}, ""),
         (None, {"service_tier": "priority"}, "priority"),
+        ({**PLAIN, "extra_properties": {"google": {"traffic_type": "ON_DEMAND_FLEX"}}}, {}, "flex"),
+        ({**PLAIN, "extra_properties": {"google": {"traffic_type": "ON_DEMAND"}}}, {}, ""),
+        ({**PLAIN, "extra_properties": {"google": "x"}}, {}, ""),
+        ({**PLAIN, "extra_properties": 7}, {}, ""),
     ],
 )
 def test_the_tier_is_the_one_the_answer_names(raw: Any, answer: dict[str, Any], tier: str) -> None:

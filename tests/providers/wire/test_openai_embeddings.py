@@ -89,6 +89,18 @@ def rewritten(wire: OpenAIEmbeddings, **fields: Any) -> dict[str, Any]:
     return value
 
 
+def test_pass_through_loses_no_field_that_the_wire_knows() -> None:
+    fields = {
+        "dimensions": 8, "output_dimension": 9, "encoding_format": "float", "input_type": "query", "user": "u",
+        "metadata": {"k": "v"}, "stream": False,
+    }  # fmt: skip
+    assert rewritten(WIRE, **fields) == {"model": "up", "input": "hi", **fields}
+    assert rewritten(OpenAIEmbeddings(dialect=MISTRAL), dimensions=8)["output_dimension"] == 8
+    assert rewritten(OpenAIEmbeddings(dialect=MISTRAL), dimensions=8, output_dimension=9) == {
+        "model": "up", "input": "hi", "output_dimension": 9,
+    }  # fmt: skip
+
+
 def test_pass_through_speaks_the_servers_dialect() -> None:
     voyage = OpenAIEmbeddings(dialect=VOYAGE)
     assert rewritten(voyage, dimensions=8, encoding_format="float", input_type="query") == {
@@ -226,6 +238,12 @@ def test_an_error_inside_a_200_is_an_error() -> None:
 def test_usage(usage: Any, totals: dict[str, int], source: str) -> None:
     got, _ = WIRE.read_usage(msgspec.json.encode({"data": [], "usage": usage}))
     assert (got.totals, got.source) == (totals, source)
+
+
+def test_pixels_that_are_billed_apart_are_told_by_a_flag() -> None:
+    counts = {"text_tokens": 5, "image_pixels": 2_000_000, "total_tokens": 3576}
+    usage, _ = WIRE.read_usage(msgspec.json.encode({"data": [], "usage": counts}))
+    assert (usage.totals, usage.flags) == ({"input": 3576}, ("unmetered:pixels",))
 
 
 def test_a_chat_cannot_be_asked_of_an_embeddings_model() -> None:

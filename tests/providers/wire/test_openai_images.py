@@ -207,6 +207,9 @@ def test_cached_input_and_its_images_are_parts_of_the_input() -> None:
     details = {"text_tokens": 2, "image_tokens": 8, "cached_tokens": 5, "cached_tokens_details": {"image_tokens": 4}}
     usage = used({"data": [{}], "usage": {**TOKENS, "input_tokens_details": details}})
     assert usage.totals == {"input": 10, "output": 400, "input_image": 8, "cache_read": 5, "cache_read_image": 4}
+    beside = {"cached_tokens": 5, "cached_tokens_details": {"cached_image_tokens": 4, "cached_text_tokens": 1}}
+    usage = used({"data": [{}], "usage": {**TOKENS, **beside}})
+    assert usage.totals == {"input": 10, "output": 400, "cache_read": 5, "cache_read_image": 4}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +252,11 @@ def test_the_completed_image_is_held_until_the_call_is_settled() -> None:
     completed = frame("image_generation.completed", quality="low", size="1024x1024", usage=TOKENS)
     verdicts, usage, complete = watch(b": hello\n\n" + partial + completed)
     assert (verdicts, complete) == (["forward", "forward", "hold"], True)
-    assert (usage.totals, usage.variant) == ({"input": 10, "output": 400}, "low-1024x1024")
+    # No detail of the event tells text from images.
+    assert (usage.totals, usage.flags) == (
+        {"input": 10, "output": 400, "output_image": 400}, ("derived:output_image",),
+    )  # fmt: skip
+    assert usage.variant == "low-1024x1024"
     assert watch(partial)[2] is False
 
 

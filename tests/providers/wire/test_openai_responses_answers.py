@@ -58,6 +58,64 @@ def test_uses_of_the_providers_tools_are_metered_where_the_settings_say_so() -> 
     assert wire.read_usage(stated)[0].totals["web_searches"] == 4
 
 
+@pytest.mark.parametrize(
+    ("fields", "flags"),
+    [
+        ({"output": [{"type": "image_generation_call"}]}, ("unmetered:image_gen",)),
+        ({"tool_usage": {"image_gen": {"total_tokens": 7}}}, ("unmetered:image_gen",)),
+        ({"output": [{"type": "image_generation_call"}], "tool_usage": {"image_gen": {"total_tokens": 7}}},
+         ("unmetered:image_gen",)),
+        ({"tool_usage": {"image_gen": {"total_tokens": 0}}}, ()),
+        ({"output": [{"type": "code_interpreter_call", "container_id": name} for name in ("a", "b", "a")]},
+         ("unmetered:code_sessions=2",)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_images_and_containers_of_the_providers_tools_are_told(fields: dict[str, Any], flags: tuple[str, ...]) -> None:
+    usage, _ = WIRE.read_usage(answer(usage=counts(), **fields))
+    assert (usage.totals, usage.flags) == ({"input": 10, "output": 5}, flags)
+
+
+XAI_TOOLS = {
+    "web_search_calls": 0, "x_search_calls": 3, "code_interpreter_calls": 1, "file_search_calls": 2, "mcp_calls": 4,
+}  # fmt: skip
+
+
+def test_each_of_xais_tools_is_told_but_the_customers_own_servers() -> None:
+    usage, _ = WIRE.read_usage(answer(usage=counts(server_side_tool_usage_details=XAI_TOOLS)))
+    assert usage.totals == {"input": 10, "output": 5}
+    assert usage.flags == (
+        "unmetered:file_searches=2", "unmetered:code_interpreter_calls=1", "unmetered:x_search_calls=3",
+    )  # fmt: skip
+
+
+def test_a_page_that_perplexity_fetched_is_told() -> None:
+    tools = {"search_web": {"invocation": 2}, "fetch_url": {"invocation": 3}, "finance_search": {}}
+    usage, _ = WIRE.read_usage(answer(usage=counts(tool_calls_details=tools)))
+    assert (usage.totals["web_searches"], usage.flags) == (2, ("unmetered:fetch_url=3",))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"server_tool_use_details": {"web_search_requests": 2}},
+        {"server_tool_use": {"web_search_requests": 2}},
+        {"tool_calls_details": {"search_web": {"invocation": 2}}},
+    ],
+    ids=lambda stated: next(iter(stated)),
+)
+def test_searches_that_the_usage_states_are_metered_once(stated: dict[str, Any]) -> None:
+    usage, _ = WIRE.read_usage(answer(output=SEARCHES[:2], usage=counts(**stated)))
+    assert usage.totals == {"input": 10, "output": 5, "web_searches": 2}
+    assert usage.flags == ()
+
+
+def test_the_cache_goes_by_the_names_of_anthropics_hosts_too() -> None:
+    details = {"cache_read_input_tokens": 6, "cache_creation_input_tokens": 3}
+    usage, _ = WIRE.read_usage(answer(usage=counts(input_tokens_details=details)))
+    assert usage.totals == {"input": 10, "cache_read": 6, "cache_write_5m": 3, "output": 5}
+
+
 def test_cache_writes_are_split_by_their_lifetime() -> None:
     details = {"cached_tokens": 1, "cache_write_tokens": 9, "cache_write_tokens_details": {"ttl_30m_tokens": 4}}
     usage, _ = WIRE.read_usage(answer(usage=counts(input_tokens_details=details)))
@@ -71,6 +129,8 @@ def test_a_stated_cost_is_read_to_its_last_digit() -> None:
     assert cost[0].stated_cost_usd == Decimal("0.0000113")
     byok = counts(cost=0.1, is_byok=True, cost_details={"upstream_inference_cost": 2})
     assert WIRE.read_usage(answer(usage=byok))[0].stated_cost_usd == 2
+    cost = WIRE.read_usage(b'{"usage": {"input_tokens": 1, "cost": {"currency": "USD", "total_cost": 0.0051}}}')
+    assert cost[0].stated_cost_usd == Decimal("0.0051")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +222,11 @@ def test_a_stream_that_was_cut_short_is_complete() -> None:
     events, reader = read(told("response.incomplete", response=response))
     assert [event for event in events if isinstance(event, Stopped)] == [Stopped(reason="length")]
     assert reader.complete
+
+
+def test_openrouters_word_for_the_end_is_understood() -> None:
+    _, reader = read(told("response.done", response={"status": "completed", "output": [], "usage": counts()}))
+    assert (reader.complete, reader.usage.totals) == (True, {"input": 10, "output": 5})
 
 
 def test_event_types_of_tomorrow_are_passed_over() -> None:

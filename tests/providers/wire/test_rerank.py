@@ -136,6 +136,8 @@ def test_what_is_no_answer_is_malformed(answer: bytes) -> None:
         ({"meta": {}}, {}, "none"),
         ({"usage": {"prompt_tokens": 3, "total_tokens": 3}}, {"input": 3}, "reported"),
         ({"meta": {"api_version": {}}, "usage": {"total_tokens": 3}}, {"input": 3}, "reported"),
+        ({"usage": {"search_units": 1, "total_tokens": 150, "cost": 0.001}}, {"search_units": 1}, "reported"),
+        ({"usage": {"search_units": 0, "total_tokens": 150}}, {"input": 150}, "reported"),
         ({}, {}, "none"),
     ],
 )
