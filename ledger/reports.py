@@ -79,6 +79,11 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
         return self.cost_usd + self.adjustments_usd
 
     @property
+    def cost_is_known(self) -> bool:
+        """False where every call's cost is unknown: then `cost_usd` and `total_usd` are sums of nothing, not zero."""
+        return self.calls > self.unpriced_calls or not self.calls or self.adjustments_usd != 0
+
+    @property
     def cache_hit_rate(self) -> Decimal:
         """The part of the answered calls that the response cache answered: 0 to 1, four decimals."""
         return (Decimal(self.cached_calls) / max(1, self.ok_calls)).quantize(Decimal("0.0001"))

@@ -44,9 +44,9 @@ class SumsSerializer(serializers.Serializer[Any]):
     cache_write_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField(help_text="All, reasoning included.")
     reasoning_tokens = serializers.IntegerField()
-    cost_usd = _money(help_text="The known costs, as charged.")
+    cost_usd = _money(allow_null=True, help_text="The known costs, as charged; null where none is known.")
     adjustments_usd = _money(help_text="Later corrections, signed.")
-    total_usd = _money(help_text="Costs and adjustments.")
+    total_usd = _money(allow_null=True, help_text="Costs and adjustments; null where no cost is known.")
 
 
 class SpendRowSerializer(SumsSerializer):

@@ -43,6 +43,8 @@ _SUMS = (
     "reasoning_tokens",
 )
 _RATES = ("cache_hit_rate",)
+# null where the cost of no call of a group is known.
+_KNOWN_COSTS = ("cost_usd", "total_usd")
 _MONEY = ("cost_usd", "adjustments_usd", "total_usd")
 # What a spreadsheet takes for the beginning of a formula, also in the wide forms some of them fold.
 _FORMULA_STARTS = tuple("=+-@\t\r\n|%＝＋－＠")
@@ -95,8 +97,8 @@ class SpendView(APIView):
         summary="Spend in groups",
         description=(
             "Served from the daily rollups. Sums of exact decimals, as strings. `cost_usd` holds the known costs only: "
-            "`unpriced_calls` says how many calls have no known cost. Staff, and keys with the scope read-spend or "
-            "admin, see everyone's; anyone else their own."
+            "`unpriced_calls` says how many calls have no known cost; where that is all of them, `cost_usd` is null. "
+            "Staff, and keys with the scope read-spend or admin, see everyone's; anyone else their own."
         ),
         parameters=[
             OpenApiParameter("group_by", str, description=f"Any of {', '.join(reports.DIMENSIONS)}, by commas."),
@@ -166,7 +168,10 @@ def _groups(row: reports.SpendRow, group_by: Sequence[str]) -> dict[str, Any]:
 def _sums(sums: reports.Sums) -> dict[str, Any]:
     counts = {name: getattr(sums, name) for name in _SUMS}
     rates = {name: str(getattr(sums, name)) for name in _RATES}
-    return counts | rates | {name: money_text(getattr(sums, name)) for name in _MONEY}
+    money: dict[str, str | None] = {name: money_text(getattr(sums, name)) for name in _MONEY}
+    if not sums.cost_is_known:
+        money |= dict.fromkeys(_KNOWN_COSTS)
+    return counts | rates | money
 
 
 def money_text(amount: Decimal) -> str:

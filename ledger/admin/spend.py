@@ -89,7 +89,7 @@ def _told(row: reports.SpendRow, *, group_by: list[str]) -> dict[str, Any]:
 
 def _figures(sums: reports.Sums) -> dict[str, Any]:
     """The numbers of a line; a group whose calls are all unpriced has no cost to show, which is not zero."""
-    known = sums.calls > sums.unpriced_calls or not sums.calls or sums.adjustments_usd != 0
+    known = sums.cost_is_known
     return {
         "calls": f"{sums.calls:,}",
         "cache_hit_rate": f"{sums.cache_hit_rate:.1%}" if sums.cached_calls else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from ledger import archive, partitions, restore, verify
 from ledger.models import Adjustment, ArchivedBatch, ArchivedMonth, ArchivedRollup, ArchivedWindow, Call, LimitWindow
 from tests import factories
 from tests.ledger.rows import Pen, make_hold, make_settle
-from tests.ledger.settled import request_id_at
+from tests.ledger.settled import request_id_at, settle_at
 
 pytest.importorskip("pyarrow", reason="requirements-parquet.txt is not installed")
 pytestmark = pytest.mark.django_db
@@ -95,6 +96,23 @@ def test_a_call_without_a_month_raises_the_alarm(capsys: pytest.CaptureFixture[s
     assert "default partition" in (partitions.strays() or "")
     with pytest.raises(CommandError, match="default partition"):
         call_command("partitions")
+
+
+def test_the_documented_way_gives_a_stray_call_its_month() -> None:
+    sheet = factories.make_sheet()
+    stray = settle_at(
+        datetime(2030, 5, 5, tzinfo=UTC), key=factories.make_key(), model=sheet.model, sheet=sheet.pk,
+        cost_usd=Decimal("0.0006"),
+    )  # fmt: skip
+    assert partitions.strays() is not None
+    page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    [statements] = re.findall(r"```sql\nBEGIN;\n(.*ATTACH PARTITION.*?)COMMIT;\n```", page, re.DOTALL)
+    with connection.cursor() as cursor:
+        cursor.execute(statements)
+        cursor.execute("SELECT tableoid::regclass::text FROM ledger_call WHERE id = %s", [stray.pk])
+        assert cursor.fetchone() == ("ledger_call_2030_05",)
+    assert partitions.strays() is None
+    assert _differences() == []
 
 
 def test_an_archive_holds_every_column_of_every_call(books: Books, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.dateparse import parse_date
 
-from ledger import verify
+from ledger import partitions, verify
 from ledger.verify import shipped
 
 _BAR_WIDTH = 30
@@ -72,8 +72,18 @@ def _scope(options: dict[str, Any]) -> verify.Scope:
     if options["since"]:
         return verify.since(_day(options["since"], "--since"))
     if options["partition"]:
-        return verify.month(_day(f"{options['partition']}-01", "--partition"))
+        return verify.month(_month(options["partition"]))
     return verify.EVERYTHING
+
+
+def _month(text: str) -> datetime:
+    try:
+        month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise CommandError(f"--partition: {text!r} is not a month: YYYY-MM.") from None
+    if month.date() not in {each.month for each in partitions.partitions()}:
+        raise CommandError(f"--partition: there is no partition of {text}: manage.py partitions lists them.")
+    return month
 
 
 def _day(text: str, option: str) -> datetime:

@@ -76,6 +76,24 @@ def test_money_is_text_and_rows_hold_only_the_groups_asked_for(auditor: Client) 
     assert (report["from"], report["to"], report["group_by"]) == ("2026-11-01", "2026-11-30", ["model"])
 
 
+def test_what_no_call_is_known_to_have_cost_is_null_and_not_zero(auditor: Client) -> None:
+    key = factories.make_key()
+    for name, calls, unpriced in (("known", 2, 0), ("partly", 2, 1), ("unknown", 2, 2)):
+        model = factories.make_model(name=name)
+        make_spend(key=key, model=model, day=DAY, calls=calls, unpriced_calls=unpriced, cost_usd="0")
+    query = f"{PERIOD}&group_by=model"
+    report = read(auditor, query)
+    zero = "0.000000000000"
+    assert {row["model"]: (row["cost_usd"], row["total_usd"]) for row in report["rows"]} == {
+        "known": (zero, zero), "partly": (zero, zero), "unknown": (None, None)
+    }  # fmt: skip
+    table = rows_of(auditor.get(f"/api/spend/?{query}&format=csv").content)
+    assert {row["model"]: row["cost_usd"] for row in table} == {
+        "known": zero, "partly": zero, "unknown": ""
+    }  # fmt: skip
+    assert report["totals"]["cost_usd"] == zero
+
+
 def test_the_period_is_this_month_unless_told(auditor: Client) -> None:
     today = datetime.now(UTC).date()
     report = read(auditor, "")

@@ -162,8 +162,8 @@ def test_a_file_that_proves_nothing_is_refused(tmp_path: Path, text: str, says: 
 
 
 @pytest.mark.parametrize(
-    "options", [("--jobs", "0"), ("--since", "soon"), ("--partition", "2026-13"), ("--anchors", "/nowhere"),
-                ("--since", "2026-11-01", "--partition", "2026-11")],
+    "options", [("--jobs", "0"), ("--since", "soon"), ("--partition", "2026-13"), ("--partition", "2020-01"),
+                ("--anchors", "/nowhere"), ("--since", "2026-11-01", "--partition", "2026-11")],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options: tuple[str, ...]) -> None:
     with pytest.raises(CommandError):
