@@ -150,7 +150,10 @@ class Asker:
                 raise Taken
             # Nothing was held: the only call in the books is the attempt that failed before.
             raise refused(
-                verdict.refusal, snapshot=self._snapshot, call_id=str(failed.id) if failed is not None else ""
+                verdict.refusal,
+                snapshot=self._snapshot,
+                call_id=str(failed.id) if failed is not None else "",
+                room=verdict.room,
             )
         self._room = verdict.room
         return OpenCall(

@@ -160,7 +160,7 @@ def _held(current: Runtime, snapshot: Snapshot, target: Target, *, key: ApiKey) 
     except LedgerRejected:
         raise ApiError("internal_error", "the ledger rejected the call.") from None
     if verdict.refusal is not None:
-        raise refused(verdict.refusal, snapshot=snapshot, call_id=str(hold.id))
+        raise refused(verdict.refusal, snapshot=snapshot, call_id=str(hold.id), room=verdict.room)
     return OpenCall(
         runtime=current, snapshot=snapshot, hold=hold, target=target, sheet=sheet, input_estimate=PAID_INPUT_TOKENS
     )

@@ -33,8 +33,10 @@ def resets_at(period: str, *, now: datetime) -> datetime | None:
     return None
 
 
-def refused(refusal: Refusal, *, snapshot: Snapshot, call_id: str) -> ApiError:
-    """The 429 (or 402) of a refused hold: which limit, and when it resets."""
+def refused(
+    refusal: Refusal, *, snapshot: Snapshot, call_id: str, room: Mapping[str, object] | None = None
+) -> ApiError:
+    """The 429 (or 402) of a refused hold: which limit, when it resets, and its `room` where it counts what has some."""
     limit = snapshot.limits_by_id.get(refusal.limit) if refusal.limit is not None else None
     if refusal.why == "unpriced":
         return ApiError(
@@ -58,14 +60,14 @@ def refused(refusal: Refusal, *, snapshot: Snapshot, call_id: str) -> ApiError:
             f"until {reset:%Y-%m-%dT%H:%M:%SZ}."
         )
         wait_s = math.ceil((reset - now).total_seconds())
-    headers = {"X-Tollbook-Limit": str(limit.id)}
+    headers = {"X-Tollbook-Limit": str(limit.id), **room_headers(room or {}, [limit])}
     if reset is not None:
         headers["X-Tollbook-Limit-Reset"] = f"{reset:%Y-%m-%dT%H:%M:%SZ}"
     return ApiError("limit_reached", message, retry_after_s=wait_s, headers=headers, call_id=call_id)
 
 
 def room_headers(room: Mapping[str, object], limits: Iterable[LimitInfo]) -> dict[str, str]:
-    """x-ratelimit-* of the tightest request and token limit of this call, from what the hold saw."""
+    """x-ratelimit-* of the tightest request and token limit among `limits`, from what the hold saw."""
     headers: dict[str, str] = {}
     if not room:
         return headers

@@ -68,12 +68,7 @@ def plan_for(
     expectations: Expectations,
 ) -> Plan:
     """Raises ApiError or ProviderError (InvalidRequest, Unsupported) for whatever can be refused now."""
-    adapter = target.adapter
-    if adapter is None:
-        raise ApiError(
-            "provider_credential_invalid",
-            f"The provider {target.provider_name!r} is not set up: its administrator must give it a credential.",
-        )
+    adapter = _adapter(target)
     operation = adapter.operation_for(admitted.operation)
     provider_wire = adapter.wire_for(operation)
     is_medium = operation in MEDIA
@@ -94,11 +89,7 @@ def plan_for(
     if not bills:
         bound_usd, bound_tokens = ZERO_USD, 0
     if bound_usd is None and any(limit.metric == "usd" for limit in capping):
-        raise ApiError(
-            "unpriced_model",
-            f"{target.name!r} has no price that covers this call, and a USD limit applies: publish a price for it.",
-            param="model",
-        )
+        raise _unpriced(target)
     # One medium is no measure for the next: how long or how large this one may be is known.
     usual = expectations.usual(model=target.model_id) if capping and not strict and not is_medium else None
     if usual is not None and bound_usd is not None:
@@ -120,6 +111,24 @@ def plan_for(
         sent_cap=sent_cap,
         deadlines=_deadlines(adapter, target, stream=admitted.stream, timeout_s=timeout_s, is_medium=is_medium),
         bills=bills,
+    )
+
+
+def _adapter(target: Target) -> Adapter:
+    """Raises ApiError provider_credential_invalid where the provider's row lacks what a call needs."""
+    if target.adapter is None:
+        raise ApiError(
+            "provider_credential_invalid",
+            f"The provider {target.provider_name!r} is not set up: its administrator must give it a credential.",
+        )
+    return target.adapter
+
+
+def _unpriced(target: Target) -> ApiError:
+    return ApiError(
+        "unpriced_model",
+        f"{target.name!r} has no price that covers this call, and a USD limit applies: publish a price for it.",
+        param="model",
     )
 
 

@@ -32,6 +32,15 @@ def decode(body: bytes) -> Any:
         return _decode_leniently(body, parse_float=float)
 
 
+def decode_object(body: bytes) -> dict[str, Any]:
+    """The object that `decode` finds; an empty one for anything else, and for no JSON."""
+    try:
+        value = decode(body) if body else None
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def decode_exact(body: bytes) -> Any:
     """Like `decode`, with every fraction as a Decimal of its text: stated money never passes through a float."""
     try:

@@ -36,13 +36,19 @@ class EmbedInput(Struct, frozen=True):
 
 
 class EmbedRequest(Request, frozen=True, kw_only=True):
-    """`purpose` is what the vectors are for, which some models want to know; `dimensions` how long they should be."""
+    """`purpose` is what the vectors are for, which some models want to know; `dimensions` how long they should be.
+
+    `purpose_field` is the client's name for the purpose: what a refusal names where a provider cannot be told it. Empty
+    where the client's wire demands one of every request, so that it may be no wish at all: then it is told to those who
+    ask for it, and is no reason to refuse elsewhere.
+    """
 
     messages: tuple[Message, ...] = ()
     inputs: tuple[EmbedInput, ...]
     dimensions: int | None = None
     encoding: Encoding = ""
     purpose: Purpose = ""
+    purpose_field: str = "input_type"
 
 
 class EmbedAnswer(Answer, frozen=True, kw_only=True):

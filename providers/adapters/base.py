@@ -398,9 +398,9 @@ def required_credential(config: ProviderConfig) -> str:
     return config.credential
 
 
-def model_ids(page: dict[str, Any]) -> Iterator[str]:
-    """The ids in a page of `{"data": [{"id": ...}]}`; entries without one are skipped."""
-    entries = page.get("data")
+def model_ids(page: dict[str, Any], *, listed: str = "data", named: str = "id") -> Iterator[str]:
+    """The ids in a page of `{"data": [{"id": ...}]}`, or in a vendor's words for these; entries without are skipped."""
+    entries = page.get(listed)
     for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-            yield entry["id"]
+        if isinstance(entry, dict) and isinstance(entry.get(named), str):
+            yield entry[named]

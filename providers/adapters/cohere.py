@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 from urllib.parse import quote
 
-from providers.adapters.base import Capabilities, HttpAdapter, Operation, ProviderConfig, bearer
+from providers.adapters.base import Capabilities, HttpAdapter, Operation, ProviderConfig, bearer, model_ids
 from providers.wire import cohere, cohere_embed, cohere_rerank
 from providers.wire.base import Wire
 
@@ -38,16 +38,9 @@ class Cohere(HttpAdapter):
         after = ""
         for _ in range(_MAX_PAGES):
             page = self._models_page(after)
-            found.update(_names(page))
+            found.update(model_ids(page, listed="models", named="name"))
             token = page.get("next_page_token")
             if not isinstance(token, str) or not token:
                 break
             after = f"&page_token={quote(token, safe='')}"
         return tuple(sorted(found))
-
-
-def _names(page: dict[str, Any]) -> Iterator[str]:
-    entries = page.get("models")
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            yield entry["name"]

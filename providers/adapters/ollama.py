@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
-from providers.adapters.base import HEALTH_TIMEOUT_S, Capabilities, HttpAdapter, Operation, ProviderConfig
+from providers.adapters.base import HEALTH_TIMEOUT_S, Capabilities, HttpAdapter, Operation, ProviderConfig, model_ids
 from providers.credentials import CredentialUnusable
 from providers.errors import InvalidRequest, ModelNotFound
 from providers.http import Deadlines
@@ -41,7 +41,7 @@ class Ollama(HttpAdapter):
 
     def list_models(self) -> tuple[str, ...]:
         """The names of the models that the server has, sorted. Raises ProviderError."""
-        return tuple(sorted(_names(self._models_page(""))))
+        return tuple(sorted(model_ids(self._models_page(""), listed="models", named="name")))
 
     def validate_model(self, name: str) -> bool:
         """Has the server the model `name`? It knows one by several names: the list has only the longest."""
@@ -68,10 +68,3 @@ def _defaults(config: ProviderConfig) -> Json:
             "number of seconds."
         )
     return stated
-
-
-def _names(page: dict[str, Any]) -> Iterator[str]:
-    entries = page.get("models")
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            yield entry["name"]

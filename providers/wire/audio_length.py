@@ -16,7 +16,7 @@ from msgspec import Struct
 # Bytes a second at least. MP3's lowest rate is 8 kbit/s; Opus in Ogg, WebM and MP4 has 6, below which AAC never falls;
 # FLAC writes a frame of 14 bytes for 4,096 samples of silence, which is 27 bytes a second at 8,000 Hz.
 _MP3, _MP4, _OGG, _WEBM, _FLAC, _OTHER = 1_000, 750, 750, 750, 27, 750
-_MOST_S = Decimal(10**7)
+MOST_S = Decimal(10**7)
 # MPEG audio, layer III: kbit/s by version (1; 2 and 2.5) and index, samples a second by version and index.
 _MP3_KBITS = {
     3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -50,7 +50,7 @@ def stated_s(data: bytes) -> Decimal | None:
         found = _kind(data).stated(data)
     except (IndexError, ValueError, ArithmeticError):
         return None
-    if found is None or not 0 < found <= _MOST_S:
+    if found is None or not 0 < found <= MOST_S:
         return None
     return found.quantize(Decimal("0.001"), ROUND_CEILING).normalize()
 

@@ -52,6 +52,13 @@ class Counting(ProviderSide):
         """Nothing was used: what was counted is kept as it came, and enters no total."""
         return Usage(raw=answer_object(body)), ""
 
+    def encode_error(
+        self, *, status: int, code: str, message: str, param: str = "", request_id: str = "", call_id: str = ""
+    ) -> bytes:
+        return self.chat.encode_error(
+            status=status, code=code, message=message, param=param, request_id=request_id, call_id=call_id
+        )
+
     def decode_error(self, *, status: int, body: bytes, headers: Mapping[str, str], provider: str) -> ProviderError:
         return self.chat.decode_error(status=status, body=body, headers=headers, provider=provider)
 

@@ -21,12 +21,14 @@ from providers.wire.gemini import errors
 from providers.wire.gemini.counting import resource_name
 from providers.wire.openai_chat.parts import string, unsupported
 from providers.wire.openai_embeddings.answer import vector_of
-from providers.wire.openai_embeddings.request import embed_request, own_extra
+from providers.wire.openai_embeddings.request import embed_request
 from providers.wire.unstreamed import ProviderSide, answer_object
 
 _TASKS: dict[Purpose, str] = {purpose: task for task, purpose in client.PURPOSES.items()}
 # Wires whose clients may say what only Google knows of one request.
 _OWN = frozenset({"gemini_embed", "gemini_batch_embed"})
+# What `predict` knows of one text besides: our name of the field -> its own.
+_INSTANCE = {"taskType": "task_type", "title": "title"}
 _MODALITIES = {"IMAGE": "input_image", "AUDIO": "input_audio", "VIDEO": "input_video"}
 
 
@@ -50,15 +52,23 @@ class _GeminiEmbed(ProviderSide):
                 raise unsupported("tokens instead of text", f"input[{at}]")
         if asked.user and not drop_unsupported:
             raise unsupported("'user'", "user")
-        if self.name not in _OWN or asked.wire not in _OWN or len(asked.inputs) > 1:
-            own_extra(asked, wire=self.name, drop_unsupported=drop_unsupported)
+        for name in asked.extra:
+            if not self._can_say(asked, name) and not drop_unsupported:
+                raise unsupported(f"{name!r}", name)
         return asked
+
+    def _can_say(self, asked: EmbedRequest, name: str) -> bool:
+        """Whether this wire has a place for the field `name` of `asked.extra`."""
+        raise NotImplementedError
 
 
 class _SpokenByClients(_GeminiEmbed):
     """Adds the client's side. `batch`: many requests a call, or the one that is the body itself."""
 
     batch: bool
+
+    def _can_say(self, asked: EmbedRequest, name: str) -> bool:
+        return asked.wire in _OWN and (len(asked.inputs) == 1 or name.startswith("requests["))
 
     def admit(self, body: bytes) -> Admitted:
         return client.admit(body, batch=self.batch)
@@ -129,9 +139,13 @@ class VertexPredict(_GeminiEmbed):
             if item.text is None:
                 raise unsupported("anything but one text", f"input[{at}]")
             task = {"task_type": _TASKS[asked.purpose]} if asked.purpose else {}
-            instances.append({"content": item.text, **task})
+            own = {_INSTANCE[name]: value for name, value in _own_of(asked, at).items() if name in _INSTANCE}
+            instances.append({"content": item.text, **task, **own})
         size = {"parameters": {"outputDimensionality": asked.dimensions}} if asked.dimensions is not None else {}
         return msgspec.json.encode({"instances": instances, **size})
+
+    def _can_say(self, asked: EmbedRequest, name: str) -> bool:
+        return asked.wire in _OWN and name.rpartition(".")[2] in _INSTANCE
 
     def _vectors(self, value: Json) -> Iterator[Vector]:
         entries = value.get("predictions")
@@ -154,9 +168,17 @@ def _content(asked: EmbedRequest, item: EmbedInput, at: int) -> Json:
         body["taskType"] = _TASKS[asked.purpose]
     if asked.dimensions is not None:
         body["outputDimensionality"] = asked.dimensions
-    if asked.wire in _OWN and len(asked.inputs) == 1:
-        body |= asked.extra
-    return body
+    return body | _own_of(asked, at)
+
+
+def _own_of(asked: EmbedRequest, at: int) -> Json:
+    """What only Google knows of input number `at`: where there are several, their fields are named by their place."""
+    if asked.wire not in _OWN:
+        return {}
+    if len(asked.inputs) == 1:
+        return asked.extra
+    place = f"requests[{at}]."
+    return {name.removeprefix(place): value for name, value in asked.extra.items() if name.startswith(place)}
 
 
 def _values(entry: Any) -> Vector:

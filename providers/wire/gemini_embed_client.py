@@ -7,7 +7,7 @@ request: a batch whose requests differ in it is for Google alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import msgspec
@@ -30,7 +30,10 @@ PURPOSES: dict[str, Purpose] = {
     "CLUSTERING": "clustering",
     "SEMANTIC_SIMILARITY": "similarity",
 }
-_UNSAID = ("", "TASK_TYPE_UNSPECIFIED")
+_UNSAID = (None, "", "TASK_TYPE_UNSPECIFIED")
+_READ = frozenset({"content", "outputDimensionality"})
+# The gateway's own fields stand at the top; a request of a batch names its model alone.
+_BATCHED = frozenset({"model"})
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _LIST = msgspec.json.Decoder(list[dict[str, Raw]])
 
@@ -74,17 +77,18 @@ def decode_request(body: bytes, *, batch: bool, wire: str) -> EmbedRequest:
         if kind != kinds[0]:
             raise _wrong(path, "this model's provider makes one kind of vectors a call: ask for all of them alike")
     dimensions, purpose, own_task = kinds[0]
-    known = OWN_FIELDS | {"content", "outputDimensionality"} | (set() if own_task else {"taskType"})
-    extra: Json = {}
+    known = (_BATCHED if batch else OWN_FIELDS) | _READ | (set() if own_task else {"taskType"})
+    extra: Json = _unknown(value, known=OWN_FIELDS | {"requests"}) if batch else {}
     for path, request in requests:
-        # One request's fields can go back to Google; those of several are named by their place and refused elsewhere.
+        # Where there are several, each names its fields by its place.
         place = f"{path[2:]}." if len(requests) > 1 else ""
-        extra |= {f"{place}{name}": item for name, item in request.items() if name not in known}
+        extra |= {f"{place}{name}": item for name, item in _unknown(request, known=known).items()}
     return EmbedRequest(
         model=string(value.get("model")).removeprefix("models/"),
         inputs=tuple(_input(request, path) for path, request in requests),
         dimensions=dimensions,
         purpose=purpose,
+        purpose_field="taskType",
         extra=extra,
         wire=wire,
     )
@@ -134,14 +138,18 @@ def _input(request: Json, path: str) -> EmbedInput:
     return EmbedInput(parts=tuple(parts) or (TextPart(text=""),))
 
 
-def _kind(request: Json, path: str) -> tuple[int | None, Purpose, str]:
+def _unknown(value: Json, *, known: Set[str]) -> Json:
+    return {name: item for name, item in value.items() if name not in known and item is not None}
+
+
+def _kind(request: Json, path: str) -> tuple[int | None, Purpose, Any]:
     """(dimensions, purpose, a task that only Google knows)."""
     dimensions = request.get("outputDimensionality")
     if dimensions is not None and (isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1):
         raise _wrong(f"{path}.outputDimensionality", f"a whole number above 0 is needed, not {dimensions!r}")
-    task = string(request.get("taskType"))
-    purpose = PURPOSES.get(task, "")
-    return dimensions, purpose, "" if purpose or task in _UNSAID else task
+    task = request.get("taskType")
+    purpose = PURPOSES.get(string(task), "")
+    return dimensions, purpose, None if purpose or task in _UNSAID else task
 
 
 def _wrong(path: str, why: str) -> InvalidRequest:

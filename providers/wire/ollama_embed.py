@@ -13,7 +13,7 @@ from providers.unified import Json, Request, Usage
 from providers.wire.ollama.usage import read_embedding
 from providers.wire.openai_chat.parts import string, unsupported
 from providers.wire.openai_embeddings.answer import vector_of
-from providers.wire.openai_embeddings.request import embed_request, own_extra
+from providers.wire.openai_embeddings.request import embed_request, own_extra, refuse_purpose
 from providers.wire.unstreamed import ProviderSide, answer_object
 
 
@@ -31,9 +31,9 @@ class OllamaEmbed(ProviderSide):
             if item.text is None:
                 raise unsupported("anything but text", f"input[{at}]")
             texts.append(item.text)
-        for name, stated in (("user", asked.user), ("input_type", asked.purpose)):
-            if stated and not drop_unsupported:
-                raise unsupported(f"{name!r}", name)
+        if asked.user and not drop_unsupported:
+            raise unsupported("'user'", "user")
+        refuse_purpose(asked, drop_unsupported=drop_unsupported)
         body: Json = {**self.defaults, "model": asked.model, "input": texts}
         if asked.dimensions is not None:
             body["dimensions"] = asked.dimensions

@@ -30,7 +30,6 @@ INPUT_TOKENS_A_SECOND, OUTPUT_TOKENS_A_SECOND, LEAST_OUTPUT_TOKENS = 33, 50, 2_0
 # Fields that name a recording which the provider has or fetches by itself: of unknown size, at Groq 100 MB at most.
 _ELSEWHERE = ("url", "file_url", "file_id")
 _REMOTE_BYTES = 100_000_000
-_MOST_S = Decimal(10**7)
 
 
 class _InputAudio(Struct, frozen=True, gc=False):
@@ -170,7 +169,7 @@ def _seconds(value: Any) -> Decimal | None:
         seconds = Decimal(value)
     except InvalidOperation:
         return None
-    if not seconds.is_finite() or not 0 < seconds <= _MOST_S:
+    if not seconds.is_finite() or not 0 < seconds <= audio_length.MOST_S:
         return None
     exponent = seconds.as_tuple().exponent
     return round(seconds, 9) if isinstance(exponent, int) and exponent < -9 else seconds

@@ -1,8 +1,11 @@
-"""What vendors call a service tier in words of their own -> the words that price sheets use."""
+"""What vendors call a service tier in words of their own, and the words that price sheets use."""
 
 from __future__ import annotations
 
 from typing import Any
+
+# What clients call the usual tier: a provider without tiers may be asked for it all the same.
+USUAL = frozenset({"", "auto", "default", "standard", "standard_only"})
 
 
 def of_traffic(kind: Any) -> str:

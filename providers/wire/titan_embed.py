@@ -15,7 +15,7 @@ from providers.errors import Unsupported
 from providers.unified import Json, Request, Usage
 from providers.wire.openai_chat.parts import unsupported
 from providers.wire.openai_embeddings.answer import vector_of
-from providers.wire.openai_embeddings.request import embed_request, own_extra
+from providers.wire.openai_embeddings.request import embed_request, own_extra, refuse_purpose
 from providers.wire.unstreamed import ProviderSide, answer_object
 
 
@@ -28,9 +28,9 @@ class TitanEmbed(ProviderSide):
         text = asked.inputs[0].text if len(asked.inputs) == 1 else None
         if text is None:
             raise Unsupported("This model takes one text a call.", param="input")
-        for name, stated in (("user", asked.user), ("input_type", asked.purpose)):
-            if stated and not drop_unsupported:
-                raise unsupported(f"{name!r}", name)
+        if asked.user and not drop_unsupported:
+            raise unsupported("'user'", "user")
+        refuse_purpose(asked, drop_unsupported=drop_unsupported)
         body: Json = {"inputText": text}
         if asked.dimensions is not None:
             body["dimensions"] = asked.dimensions

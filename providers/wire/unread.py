@@ -7,6 +7,7 @@ takes a third of the time of decoding it, where it has escapes or letters beyond
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -52,6 +53,17 @@ def read(body: bytes) -> Json:
         return json_object(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", param="$") from error
+
+
+def told_with_its_path(
+    body: bytes, error: msgspec.ValidationError, *, reader: msgspec.json.Decoder[Any]
+) -> msgspec.ValidationError:
+    """`error`, or what `reader`, which reads all, has to say of the same body: it knows the whole path."""
+    try:
+        reader.decode(body)
+    except msgspec.ValidationError as told:
+        return told
+    return error
 
 
 def is_text(raw: Raw) -> bool:

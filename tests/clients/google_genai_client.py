@@ -164,15 +164,19 @@ def check_thinking(base_url: str, api_key: str, model: str) -> None:
 def check_embeddings(base_url: str, api_key: str, model: str) -> None:
     with client_of(base_url, api_key) as client:
         one = client.models.embed_content(model=model, contents=QUESTION)
-        two = client.models.embed_content(
-            model=model,
-            contents=[QUESTION, "They do."],
-            config=types.EmbedContentConfig(task_type="RETRIEVAL_DOCUMENT"),
-        )
+        two = client.models.embed_content(model=model, contents=[QUESTION, "They do."])
     assert one.embeddings
     assert one.embeddings[0].values
     assert two.embeddings
     assert len(two.embeddings) == 2
+
+
+def check_task_of_embeddings(base_url: str, api_key: str, model: str) -> None:
+    asked = types.EmbedContentConfig(task_type="RETRIEVAL_DOCUMENT")
+    with client_of(base_url, api_key) as client:
+        made = client.models.embed_content(model=model, contents=[QUESTION, "They do."], config=asked)
+    assert made.embeddings
+    assert len(made.embeddings) == 2
 
 
 def check_count_tokens(base_url: str, api_key: str, model: str) -> None:

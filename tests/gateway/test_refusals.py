@@ -49,6 +49,25 @@ def test_a_refusal_names_the_limit_and_its_reset() -> None:
     assert error.headers["X-Tollbook-Limit-Reset"].endswith("T00:00:00Z")
 
 
+@pytest.mark.parametrize(("metric", "left"), [("requests", "0"), ("tokens", "7.5")])
+def test_a_refusal_tells_the_room_of_the_limit_that_refused(metric: str, left: str) -> None:
+    other = make_limit(id=6, metric=metric, amount=Decimal(99))
+    snapshot = snapshot_of(make_limit(metric=metric), other)
+    error = refused(Refusal(5, "limit"), snapshot=snapshot, call_id="c", room={"5": left, "6": -1})
+    told = {name: value for name, value in error.headers.items() if name.startswith("x-ratelimit-")}
+    assert int(told.pop(f"x-ratelimit-reset-{metric}").removesuffix("s")) <= 86_400
+    assert told == {
+        f"x-ratelimit-limit-{metric}": "10",
+        f"x-ratelimit-remaining-{metric}": str(int(Decimal(left))),
+    }
+
+
+@pytest.mark.parametrize("metric", ["usd", "concurrency"])
+def test_a_refusal_by_what_is_no_rate_tells_no_rate(metric: str) -> None:
+    error = refused(Refusal(5, "limit"), snapshot=snapshot_of(make_limit(metric=metric)), call_id="c", room={"5": 1})
+    assert not any(name.startswith("x-ratelimit-") for name in error.headers)
+
+
 def test_a_total_gives_no_hope_of_a_retry() -> None:
     error = refused(Refusal(5, "limit"), snapshot=snapshot_of(make_limit(period="total")), call_id="c")
     assert "in total" in error.message

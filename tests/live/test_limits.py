@@ -58,6 +58,9 @@ def test_the_third_request_of_two_a_minute_is_refused(gateway: Gateway) -> None:
     assert first.headers["x-ratelimit-remaining-requests"] == "1"
     assert second.headers["x-ratelimit-remaining-requests"] == "0"
     assert int(third.headers["Retry-After"]) > 0
+    assert third.headers["x-ratelimit-limit-requests"] == "2"
+    assert third.headers["x-ratelimit-remaining-requests"] == "0"
+    assert third.headers["x-ratelimit-reset-requests"].endswith("s")
 
 
 def test_tokens_are_counted_as_they_were_used_not_as_they_were_held(gateway: Gateway) -> None:

@@ -28,6 +28,8 @@ REQUIRED = os.environ.get("TOLLBOOK_TEST_CLIENTS") == "required"
 # Which providers' models a check is run for, by how its name begins; the last line is for all others.
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "check_embed": ("openai", "gemini", "cohere", "mistral"),
+    # Who has a word for what vectors are for.
+    "check_task": ("gemini", "cohere"),
     "check_rerank": ("cohere", "together"),
     # Wrong keys from one address are counted, so these are few.
     "check_refused": ("anthropic",),

@@ -28,8 +28,8 @@ def _event(value: dict[str, Any]) -> bytes:
     return encode(data=msgspec.json.encode(value), event=value["type"])
 
 
-class Images(wires.Shape):
-    kind = "image_generation"
+class _Medium(wires.Shape):
+    """No cap, OpenAI's newer usage, and nothing in a stream before the first piece and after the last but its end."""
 
     def cap(self, body: dict[str, Any]) -> int | None:
         return None
@@ -41,19 +41,23 @@ class Images(wires.Shape):
             "total_tokens": input_tokens + output_tokens,
         }
 
+    def opening(self, asked: Asked) -> Iterator[bytes]:
+        yield from ()
+
+    def finish(self, asked: Asked) -> Iterator[bytes]:
+        yield from ()
+
+
+class Images(_Medium):
+    kind = "image_generation"
+
     def whole(self, asked: Asked) -> bytes:
         made = {"created": 1, "data": [{"b64_json": IMAGE}], "quality": "high", "size": "1024x1024"}
         counts = asked.counts()
         return msgspec.json.encode(made if counts is None else made | {"usage": counts})
 
-    def opening(self, asked: Asked) -> Iterator[bytes]:
-        yield from ()
-
     def word(self, asked: Asked, index: int) -> bytes:
         return _event({"type": f"{self.kind}.partial_image", "partial_image_index": index, "b64_json": IMAGE})
-
-    def finish(self, asked: Asked) -> Iterator[bytes]:
-        yield from ()
 
     def closing(self, asked: Asked) -> Iterator[bytes]:
         completed = {"type": f"{self.kind}.completed", "b64_json": IMAGE, "quality": "high", "size": "1024x1024"}
@@ -65,29 +69,15 @@ class ImageEdits(Images):
     kind = "image_edit"
 
 
-class Transcriptions(wires.Shape):
-    def cap(self, body: dict[str, Any]) -> int | None:
-        return None
-
+class Transcriptions(_Medium):
     def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
-        return {
-            "type": "tokens",
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-        }
+        return {"type": "tokens", **super().usage(input_tokens, output_tokens)}
 
     def whole(self, asked: Asked) -> bytes:
         return msgspec.json.encode(self._end(asked))
 
-    def opening(self, asked: Asked) -> Iterator[bytes]:
-        yield from ()
-
     def word(self, asked: Asked, index: int) -> bytes:
         return _event({"type": "transcript.text.delta", "delta": (" " if index else "") + asked.words[index]})
-
-    def finish(self, asked: Asked) -> Iterator[bytes]:
-        yield from ()
 
     def closing(self, asked: Asked) -> Iterator[bytes]:
         yield _event({"type": "transcript.text.done", **self._end(asked)})
@@ -98,33 +88,17 @@ class Transcriptions(wires.Shape):
         return {"text": text} if counts is None else {"text": text, "usage": counts}
 
 
-class Speech(wires.Shape):
+class Speech(_Medium):
     content_type = "audio/mpeg"
 
     def streams(self, body: dict[str, Any], path: str) -> bool:
         return body.get("stream_format") == "sse"
 
-    def cap(self, body: dict[str, Any]) -> int | None:
-        return None
-
-    def usage(self, input_tokens: int, output_tokens: int) -> dict[str, Any]:
-        return {
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-        }
-
     def whole(self, asked: Asked) -> bytes:
         return b"\xff\xf3\x00" + " ".join(asked.words).encode()
 
-    def opening(self, asked: Asked) -> Iterator[bytes]:
-        yield from ()
-
     def word(self, asked: Asked, index: int) -> bytes:
         return _event({"type": "speech.audio.delta", "audio": IMAGE})
-
-    def finish(self, asked: Asked) -> Iterator[bytes]:
-        yield from ()
 
     def closing(self, asked: Asked) -> Iterator[bytes]:
         done, counts = {"type": "speech.audio.done"}, asked.counts()

@@ -112,7 +112,7 @@ def _admit(body: bytes, decoders: tuple[msgspec.json.Decoder[Any], msgspec.json.
         ends = known.messages[0].content, known.messages[-1].content
         fields = unread.fields(body, "messages", first=ends[0], last=ends[1])
     except msgspec.ValidationError as error:
-        refuse(_told_with_its_path(body, reader, error))
+        refuse(unread.told_with_its_path(body, error, reader=reader))
     except (msgspec.DecodeError, RecursionError) as error:
         refuse(error)
     metadata, user = _metadata(known.metadata)
@@ -130,16 +130,6 @@ def _admit(body: bytes, decoders: tuple[msgspec.json.Decoder[Any], msgspec.json.
         metadata=metadata,
         drop_unsupported=bool(known.drop_unsupported),
     )
-
-
-def _told_with_its_path(
-    body: bytes, reader: msgspec.json.Decoder[Any], error: msgspec.ValidationError
-) -> msgspec.ValidationError:
-    try:
-        reader.decode(body)
-    except msgspec.ValidationError as told:
-        return told
-    return error
 
 
 def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None = None) -> bytes:

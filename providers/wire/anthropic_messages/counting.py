@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from providers.unified import Answer, Request
-from providers.wire.anthropic_messages import admission, errors, request
+from providers.wire.anthropic_messages import admission, request
 from providers.wire.base import Admitted, Wire
 from providers.wire.counting import Counting, number_answer
 from providers.wire.jsontext import dumps
@@ -40,10 +40,3 @@ class AnthropicCounting(Counting):
 
     def encode_answer(self, answer: Answer) -> bytes:
         return dumps(number_answer(answer, field=_FIELD))
-
-    def encode_error(
-        self, *, status: int, code: str, message: str, param: str = "", request_id: str = "", call_id: str = ""
-    ) -> bytes:
-        return errors.encode_error(
-            status=status, code=code, message=message, param=param, request_id=request_id, call_id=call_id
-        )

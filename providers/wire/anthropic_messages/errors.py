@@ -3,7 +3,8 @@
     {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_..."}
 
 What an error is, is told by three things, the first that decides: words of the message (one type stands for many
-causes), the error's type, the status. https://platform.claude.com/docs/en/api/errors
+causes), the error's type, the status. The first two blame the request only where the status leaves it open: another
+server at a wrong base URL answers 404 in words and types of its own. https://platform.claude.com/docs/en/api/errors
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ _STATUSES: dict[int, type[ProviderError]] = {
     402: QuotaExhausted,
     403: PermissionDenied,
     404: ModelNotFound,
+    405: UpstreamError,  # the method is ours: a wrong base URL
     408: UpstreamError,
     429: RateLimited,
     503: Overloaded,
@@ -192,16 +194,28 @@ def _build(said: _Said, *, status: int, provider: str, request_id: str, wait_s: 
 
 
 def _kind(said: _Said, status: int) -> type[ProviderError]:
+    kind = _told(said, status)
+    if kind is ModelNotFound and _OTHER_THING.search(said.message):
+        return InvalidRequest
+    if kind is not None and not (issubclass(kind, InvalidRequest) and _is_ours(kind, status)):
+        return kind
+    return _STATUSES.get(status) or (UpstreamError if status >= 500 else InvalidRequest)
+
+
+def _told(said: _Said, status: int) -> type[ProviderError] | None:
+    """By the words, then by the type."""
     if status < 500:
         for words, kind in _WORDS:
             if words.search(said.message):
                 return kind
         if status == 429 and _SPENT.search(said.code):
             return QuotaExhausted
-    kind = _TYPES.get(said.type) or _STATUSES.get(status) or (UpstreamError if status >= 500 else InvalidRequest)
-    if kind is ModelNotFound and _OTHER_THING.search(said.message):
-        return InvalidRequest
-    return kind
+    return _TYPES.get(said.type)
+
+
+def _is_ours(kind: type[ProviderError], status: int) -> bool:
+    """Whether the status says that the request is not to blame. Content filters answer 403, too."""
+    return status >= 500 or (status in _STATUSES and not (status == 403 and kind is ContentRefused))
 
 
 def _request_id(headers: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from providers.counts import Counts, decode, decode_exact
+from providers.counts import Counts, decode_exact, decode_object
 from providers.sse import ServerEvent
 from providers.unified import NO_USAGE, Json, Usage
 from providers.wire.anthropic_messages import usage as anthropic
@@ -50,7 +50,7 @@ _METRICS = {
 
 def of_answer(body: bytes, headers: Mapping[str, str] | None = None) -> Usage:
     """Usage of a whole answer of any model: as its body tells, else as the `headers` do. Never raises."""
-    value = _object(body)
+    value = decode_object(body)
     told = _of_body(value, body) if value else NO_USAGE
     if told.source == "reported":
         return told
@@ -83,24 +83,16 @@ def of_headers(headers: Mapping[str, str]) -> Usage:
 
 def metrics_of(data: bytes) -> Json | None:
     """AWS's counts in a chunk; None where there are none."""
-    metrics = _object(data).get(METRICS) if METRICS_MARK in data else None
+    metrics = decode_object(data).get(METRICS) if METRICS_MARK in data else None
     return metrics if isinstance(metrics, dict) else None
 
 
 def _told_by(data: bytes) -> Json:
     """The `usage` in an event of Anthropic's, at its start or at its end."""
-    value = _object(data) if b'"usage"' in data else {}
+    value = decode_object(data) if b'"usage"' in data else {}
     holder = value.get("message") if value.get("type") == "message_start" else value
     said = holder.get("usage") if isinstance(holder, dict) and "type" in value else None
     return said if isinstance(said, dict) else {}
-
-
-def _object(data: bytes) -> Json:
-    try:
-        value = decode(data) if data else None
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {}
 
 
 def of_metrics(metrics: Json) -> Usage:

@@ -18,16 +18,15 @@ from providers.unified import (
     RefusalPart,
     Request,
     TextPart,
-    Tool,
     ToolCallPart,
     ToolResultPart,
 )
+from providers.wire import tiers
 from providers.wire.cohere.parts import NAME, encode_block, encode_citation, encode_document, encode_tool_call
-from providers.wire.openai_chat.parts import unsupported
+from providers.wire.openai_chat.parts import plain_tool, unsupported
 
 # An effort in tokens of thinking; more than the last has no bound of its own.
 _BUDGETS = {"minimal": 1_024, "low": 4_096, "medium": 16_384}
-_USUAL_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
 _IN_MESSAGE = re.compile(r"messages\[(\d{1,5})\]\.(.+)")
 _SAME_NAME = ("temperature", "seed", "frequency_penalty", "presence_penalty", "logprobs")
 
@@ -180,7 +179,7 @@ def _add_options(body: Json, writer: _Writer) -> None:
         writer.cannot("'top_logprobs'", "top_logprobs")
     if request.user:
         writer.cannot("'user'", "user")
-    if request.service_tier.lower() not in _USUAL_TIERS:
+    if request.service_tier.lower() not in tiers.USUAL:
         writer.cannot(f"the service tier {request.service_tier!r}", "service_tier")
     # Another wire's `metadata` is the gateway's own: its tags are in the books.
 
@@ -208,7 +207,7 @@ def _add_tools(body: Json, writer: _Writer) -> None:
         if not tools:
             raise Unsupported(f"'tool_choice' names {choice.name!r}, which is none of the tools.", param="tool_choice")
     if tools:
-        body["tools"] = [_tool(tool) for tool in tools]
+        body["tools"] = [plain_tool(tool) for tool in tools]
     strict = {bool(tool.strict) for tool in tools}
     if strict == {True}:
         body["strict_tools"] = True
@@ -218,15 +217,6 @@ def _add_tools(body: Json, writer: _Writer) -> None:
         body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"
     if request.wants_one_call and tools:
         writer.cannot("'parallel_tool_calls': false", "parallel_tool_calls")
-
-
-def _tool(tool: Tool) -> Json:
-    function: Json = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    # Required, also for a tool that takes nothing.
-    function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
-    return {"type": "function", "function": function}
 
 
 def _add_extra(body: Json, writer: _Writer) -> None:

@@ -8,6 +8,7 @@ from providers.wire.base import Admitted
 from providers.wire.cohere.unstreamed import CohereUnstreamed
 from providers.wire.cohere_embed import answer as answers
 from providers.wire.cohere_embed import request as requests
+from providers.wire.cohere_rerank.request import rewrite
 
 __all__ = ["WIRE", "CohereEmbed"]
 
@@ -37,7 +38,7 @@ class CohereEmbed(CohereUnstreamed):
         return answers.decode_answer(body)
 
     def rewrite(self, admitted: Admitted, *, model: str, max_output_tokens: int | None = None) -> bytes:
-        return requests.rewrite(admitted, model=model)
+        return rewrite(admitted, model=model)
 
     def read_usage(self, body: bytes) -> tuple[Usage, str]:
         return answers.read_usage(body)

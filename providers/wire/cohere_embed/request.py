@@ -14,7 +14,7 @@ from providers.wire.base import Admitted, json_object
 from providers.wire.cohere.parts import decode_block
 from providers.wire.openai_chat.parts import encode_part, split_data_url, unsupported
 from providers.wire.openai_embeddings.request import embed_request, own_extra
-from providers.wire.unstreamed import admitted_fields, raw, refuse_stream
+from providers.wire.unstreamed import admitted_fields, refuse_stream
 
 NAME = "cohere_embed"
 # What every provider's vectors can be turned into; the others are Cohere's own roundings.
@@ -84,13 +84,6 @@ def admit(body: bytes) -> Admitted:
     )
 
 
-def rewrite(admitted: Admitted, *, model: str) -> bytes:
-    """The client's fields with the upstream model; all else as it came. `metadata` is the gateway's own here."""
-    fields = {name: value for name, value in admitted.fields.items() if name not in ("drop_unsupported", "metadata")}
-    fields["model"] = raw(model)
-    return msgspec.json.encode(fields)
-
-
 def decode_request(body: bytes) -> EmbedRequest:
     """Raises InvalidRequest for what `admit` refuses."""
     admitted = admit(body)
@@ -110,6 +103,7 @@ def decode_request(body: bytes) -> EmbedRequest:
         dimensions=known.output_dimension,
         encoding=_encoding(types),
         purpose=_PURPOSES.get(known.input_type or "", ""),
+        purpose_field="",
         metadata=dict(admitted.metadata),
         extra=extra,
         wire=NAME,

@@ -12,6 +12,7 @@ from providers.rerank import RerankRequest
 from providers.unified import Json, Request
 from providers.wire.base import Admitted, json_object
 from providers.wire.openai_chat.parts import string
+from providers.wire.openai_embeddings.request import own_extra
 from providers.wire.unstreamed import admitted_fields, raw, refuse_stream
 
 NAME = "cohere_rerank"
@@ -103,8 +104,7 @@ def encode_request(request: Request, *, drop_unsupported: bool) -> bytes:
         body["top_n"] = asked.top_n
     if asked.return_documents is not None:
         body["return_documents"] = asked.return_documents
-    if asked.wire == NAME:
-        body.update(asked.extra)
+    body.update(own_extra(asked, wire=NAME, drop_unsupported=drop_unsupported))
     return msgspec.json.encode(body)
 
 

@@ -16,7 +16,7 @@ from providers.errors import InvalidRequest
 from providers.unified import Answer, Json, Request
 from providers.wire.base import Admitted, Wire
 from providers.wire.counting import Counting, number_answer
-from providers.wire.gemini import admission, errors, request
+from providers.wire.gemini import admission, request
 from providers.wire.gemini.names import camel, dumps, string
 
 _FIELD = "totalTokens"
@@ -54,13 +54,6 @@ class GeminiCounting(Counting):
 
     def encode_answer(self, answer: Answer) -> bytes:
         return dumps(number_answer(answer, field=_FIELD))
-
-    def encode_error(
-        self, *, status: int, code: str, message: str, param: str = "", request_id: str = "", call_id: str = ""
-    ) -> bytes:
-        return errors.encode_error(
-            status=status, code=code, message=message, param=param, request_id=request_id, call_id=call_id
-        )
 
     def enclosed(self, fields: dict[str, Any], *, model: str) -> dict[str, Any]:
         return {_INNER: {"model": resource_name(model), **fields}}

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 
 from providers.unified import Json, Request, Tool, ToolChoice
+from providers.wire import tiers
 from providers.wire.gemini import history, settings
 from providers.wire.gemini.names import NAME, dumps
 from providers.wire.gemini.refusal import Refusal
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "named": "ANY"}
-_PLAIN_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
 _TIERS = frozenset({"flex", "priority"})
 # Fields of `extra` that stand within another one, by their path.
 _FUNCTION_OPTION = re.compile(r"tools\[\d+\]\.functionDeclarations\[\d+\]\..+")
@@ -102,9 +102,9 @@ def _calling(choice: ToolChoice | None, *, strict: bool) -> Json:
 
 def _add_tier(body: Json, request: Request, refusal: Refusal) -> None:
     tier = request.service_tier
-    if tier in _TIERS or (refusal.own and tier not in _PLAIN_TIERS):
+    if tier in _TIERS or (refusal.own and tier not in tiers.USUAL):
         body["serviceTier"] = tier
-    elif tier not in _PLAIN_TIERS:
+    elif tier not in tiers.USUAL:
         refusal.cannot("service_tier", f"tier {tier!r} is not offered by this provider")
     elif tier and request.wire == NAME:
         body["serviceTier"] = tier

@@ -73,6 +73,7 @@ _CODES: dict[int, _Kind] = {
     402: QuotaExhausted,
     403: PermissionDenied,
     404: ModelNotFound,
+    405: UpstreamError,  # the method is ours: a wrong base URL
     408: UpstreamError,
     429: RateLimited,
     499: UpstreamError,

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from providers.counts import decode
+from providers.counts import decode_object
 from providers.sse import ServerEvent
 from providers.unified import NO_USAGE, Json, Usage
 from providers.wire.gemini import usage as usages
-from providers.wire.gemini.names import objects
+from providers.wire.gemini.names import objects, string
 
 # Their name of a count -> Google's other one. What tools read is counted beside the input, thoughts beside the output.
 _COUNTS = {
@@ -35,7 +35,7 @@ _DETAILS = {
 
 def read_usage(body: bytes) -> tuple[Usage, str]:
     """(usage, served model) of a whole interaction. Never raises: what is no interaction has no usage."""
-    return _of(_object(body))
+    return _of(decode_object(body))
 
 
 def of_stream(events: Iterable[ServerEvent]) -> tuple[Usage, str]:
@@ -45,19 +45,19 @@ def of_stream(events: Iterable[ServerEvent]) -> tuple[Usage, str]:
     """
     usage, model = NO_USAGE, ""
     for event in events:
-        value = _object(event.data)
+        value = decode_object(event.data)
         whole, metadata = value.get("interaction"), value.get("metadata")
         if isinstance(whole, dict) and whole.get("usage") is not None:
             usage, model = _of(whole)
         elif isinstance(metadata, dict) and metadata.get("usage") is not None:
             usage = usages.partial(_read(metadata["usage"], tier=None))
         if isinstance(whole, dict):
-            model = _text(whole.get("model")) or model
+            model = string(whole.get("model")) or model
     return usage, model
 
 
 def _of(value: Json) -> tuple[Usage, str]:
-    return _read(value.get("usage"), tier=value.get("service_tier")), _text(value.get("model"))
+    return _read(value.get("usage"), tier=value.get("service_tier")), string(value.get("model"))
 
 
 def _read(raw: Any, *, tier: Any) -> Usage:
@@ -66,21 +66,9 @@ def _read(raw: Any, *, tier: Any) -> Usage:
     said: Json = {theirs: raw[ours] for ours, theirs in _COUNTS.items() if raw.get(ours) is not None}
     for ours, theirs in _DETAILS.items():
         said[theirs] = [
-            {"modality": _text(entry.get("modality")).upper(), "tokenCount": entry.get("tokens")}
+            {"modality": string(entry.get("modality")).upper(), "tokenCount": entry.get("tokens")}
             for entry in objects(raw.get(ours))
         ]
     if isinstance(tier, str):
         said["serviceTier"] = tier
     return msgspec.structs.replace(usages.read(said), raw=raw)
-
-
-def _object(data: bytes) -> Json:
-    try:
-        value = decode(data) if data else None
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

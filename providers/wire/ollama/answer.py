@@ -5,33 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from providers.counts import decode
 from providers.errors import MalformedAnswer
 from providers.unified import Answer, Choice, Json, StopReason, ToolCallPart, Usage
 from providers.wire.jsontext import dumps
 from providers.wire.ollama import usage as usages
 from providers.wire.ollama.parts import NAME, encode_message, read_parts
-from providers.wire.openai_chat.errors import error_from
 from providers.wire.openai_chat.parts import string
+from providers.wire.unstreamed import answer_object
 
 _READ = frozenset(
     {"model", "created_at", "message", "done", "done_reason", "prompt_eval_count", "eval_count", "logprobs"}
 )
 _STOP_REASONS: dict[str, StopReason] = {"stop": "stop", "length": "length"}
 _LENGTH = ("length", "context_window")
-
-
-def answer_object(body: bytes) -> Json:
-    """The JSON object of a 200, or of a line of a stream. Raises MalformedAnswer, or the error that it holds."""
-    try:
-        value = decode(body)
-    except ValueError as error:
-        raise MalformedAnswer("The provider's answer is not JSON.") from error
-    if not isinstance(value, dict):
-        raise MalformedAnswer("The provider's answer is not a JSON object.")
-    if value.get("error"):
-        raise error_from(value, status=None)
-    return value
 
 
 def read_usage(body: bytes) -> tuple[Usage, str]:

@@ -16,19 +16,17 @@ from providers.unified import (
     RefusalPart,
     Request,
     TextPart,
-    Tool,
     ToolCallPart,
     ToolResultPart,
     named,
 )
+from providers.wire import tiers
 from providers.wire.jsontext import dumps
 from providers.wire.ollama.parts import NAME, encode_call
-from providers.wire.openai_chat.parts import unsupported
+from providers.wire.openai_chat.parts import plain_tool, unsupported
+from providers.wire.openai_chat.request_out import effort_of_budget
 
-# A budget of thinking tokens as one of the levels that this wire knows: up to so many tokens, this level.
-_LEVELS = ((4_096, "low"), (16_384, "medium"))
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium"}
-_USUAL_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
 # Unified field -> the option that Ollama calls it.
 OPTIONS = {
     "temperature": "temperature",
@@ -146,16 +144,7 @@ def _add_tools(body: Json, writer: _Writer) -> None:
     if any(tool.strict for tool in tools):
         writer.cannot("strict tools", "tools")
     if tools:
-        body["tools"] = [_tool(tool) for tool in tools]
-
-
-def _tool(tool: Tool) -> Json:
-    function: Json = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    # Required, also for a tool that takes nothing.
-    function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
-    return {"type": "function", "function": function}
+        body["tools"] = [plain_tool(tool) for tool in tools]
 
 
 def _add_options(body: Json, writer: _Writer) -> None:
@@ -177,7 +166,7 @@ def _add_options(body: Json, writer: _Writer) -> None:
         writer.cannot("'n' other than 1", "n")
     if request.user:
         writer.cannot("'user'", "user")
-    if request.service_tier.lower() not in _USUAL_TIERS:
+    if request.service_tier.lower() not in tiers.USUAL:
         writer.cannot(f"the service tier {request.service_tier!r}", "service_tier")
     # Another wire's `metadata` is the gateway's own: its tags are in the books.
 
@@ -191,7 +180,7 @@ def _thinking(value: Reasoning | None) -> Json:
     if value.effort:
         return {"think": _EFFORTS.get(value.effort, "high")}
     if value.budget_tokens is not None:
-        return {"think": next((word for limit, word in _LEVELS if value.budget_tokens <= limit), "high")}
+        return {"think": effort_of_budget(value.budget_tokens)}
     return {} if value.adaptive else {"think": True}
 
 

@@ -29,9 +29,10 @@ from providers.unified import (
 )
 from providers.wire.base import Verdict
 from providers.wire.ollama import usage as usages
-from providers.wire.ollama.answer import answer_object, created_of, logprobs_of, stop_reason
+from providers.wire.ollama.answer import created_of, logprobs_of, stop_reason
 from providers.wire.ollama.parts import read_parts
 from providers.wire.openai_chat.parts import string
+from providers.wire.unstreamed import answer_object
 
 
 class Watch:

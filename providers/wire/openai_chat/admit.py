@@ -134,7 +134,7 @@ def admit(body: bytes) -> Admitted:
         ends = known.messages[0].content, known.messages[-1].content
         fields = unread.fields(body, "messages", first=ends[0], last=ends[1])
     except msgspec.ValidationError as error:
-        error = _told_with_its_path(body, error)
+        error = unread.told_with_its_path(body, error, reader=_BODY)
         raise invalid_field(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", param="$") from error
@@ -158,14 +158,6 @@ def admit(body: bytes) -> Admitted:
         metadata=known.metadata or {},
         drop_unsupported=bool(known.drop_unsupported),
     )
-
-
-def _told_with_its_path(body: bytes, error: msgspec.ValidationError) -> msgspec.ValidationError:
-    try:
-        _BODY.decode(body)
-    except msgspec.ValidationError as told:
-        return told
-    return error
 
 
 def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:

@@ -119,6 +119,7 @@ _BY_STATUS: dict[int, _Kind] = {
     402: QuotaExhausted,
     403: PermissionDenied,
     404: ModelNotFound,
+    405: UpstreamError,  # the method is ours: a wrong base URL
     408: UpstreamError,
     409: UpstreamError,
     412: InvalidRequest,

@@ -16,6 +16,7 @@ from providers.unified import (
     ReasoningPart,
     RefusalPart,
     TextPart,
+    Tool,
     named,
 )
 
@@ -169,6 +170,15 @@ def _encode_file(part: FilePart, param: str) -> Json:
     media_type = part.media_type or "application/pdf"
     name = part.name or ("document.pdf" if media_type == "application/pdf" else "document.txt")
     return {"filename": name, "file_data": f"data:{media_type};base64,{part.data}", **part.extra}
+
+
+def plain_tool(tool: Tool) -> Json:
+    """A tool as other servers take it that borrowed this wire's words for it: its schema is required by them."""
+    function: Json = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    return {"type": "function", "function": function}
 
 
 def unsupported(what: str, param: str) -> Unsupported:

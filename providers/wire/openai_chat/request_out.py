@@ -34,7 +34,7 @@ from providers.wire.openai_chat.parts import NAME, encode_details, encode_part, 
 
 _TOOL_AT = re.compile(r"tools\[(\d{1,5})\]")
 _IN_MESSAGE = re.compile(r"messages\[(\d{1,5})\]\.(?:tool_calls\[(\d{1,5})\]\.)?(.+)")
-# A budget of thinking tokens in the words of this wire: up to so many tokens, this effort.
+# Up to so many thinking tokens, this effort.
 _EFFORTS = ((4_096, "low"), (16_384, "medium"))
 # Words of other wires for the tier that everyone gets.
 _TIERS = {"standard": "default", "standard_only": "default"}
@@ -247,8 +247,13 @@ def _reasoning(value: Reasoning | None, dialect: Dialect) -> Json:
         return {"reasoning_effort": "none"}
     effort = value.effort
     if not effort and value.budget_tokens is not None:
-        effort = next((word for limit, word in _EFFORTS if value.budget_tokens <= limit), "high")
+        effort = effort_of_budget(value.budget_tokens)
     return {"reasoning_effort": effort} if effort else {}
+
+
+def effort_of_budget(budget_tokens: int) -> str:
+    """A budget of thinking tokens in the words of the wires that know three efforts: "low", "medium" or "high"."""
+    return next((word for most, word in _EFFORTS if budget_tokens <= most), "high")
 
 
 # --- tools and the rest -----------------------------------------------------------------------------------

@@ -162,6 +162,8 @@ def encode_request(request: Request, *, dialect: EmbedDialect, drop_unsupported:
         word = dialect.purposes.get(asked.purpose) or (asked.purpose if same_wire else "")
         if word:
             body["input_type"] = word
+        else:
+            refuse_purpose(asked, drop_unsupported=drop_unsupported)
     if asked.user:
         body["user"] = asked.user
     if asked.metadata and same_wire:
@@ -178,6 +180,12 @@ def embed_request(request: Request) -> EmbedRequest:
     if not isinstance(request, EmbedRequest):
         raise Unsupported("This model makes embeddings: it cannot be sent messages.", param="model")
     return request
+
+
+def refuse_purpose(asked: EmbedRequest, *, drop_unsupported: bool) -> None:
+    """For a wire without a word for it. Raises Unsupported for a purpose that the client need not have stated."""
+    if asked.purpose and asked.purpose_field and not drop_unsupported:
+        raise unsupported(f"{asked.purpose_field!r}", asked.purpose_field)
 
 
 def own_extra(request: Request, *, wire: str, drop_unsupported: bool) -> Json:

@@ -101,7 +101,7 @@ def admit(body: bytes) -> Admitted:
         ends = (items[0].content, items[-1].content) if items else (_ABSENT, _ABSENT)
         fields = unread.fields(body, "input", first=ends[0], last=ends[1])
     except msgspec.ValidationError as error:
-        refuse(_told_with_its_path(body, error))
+        refuse(unread.told_with_its_path(body, error, reader=_BODY))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         refuse(error)
     _refuse_background(known)
@@ -121,14 +121,6 @@ def admit(body: bytes) -> Admitted:
         drop_unsupported=bool(known.drop_unsupported),
         operation="responses",
     )
-
-
-def _told_with_its_path(body: bytes, error: msgspec.ValidationError) -> msgspec.ValidationError:
-    try:
-        _BODY.decode(body)
-    except msgspec.ValidationError as told:
-        return told
-    return error
 
 
 def rewrite(admitted: Admitted, *, model: str, max_output_tokens: int | None) -> bytes:

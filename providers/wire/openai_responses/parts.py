@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from providers.errors import Unsupported
 from providers.unified import (
     AudioPart,
     FilePart,
@@ -17,26 +15,15 @@ from providers.unified import (
     TextPart,
     named,
 )
+from providers.wire.openai_chat.parts import split_data_url
+from providers.wire.openai_chat.parts import string as string
+from providers.wire.openai_chat.parts import unsupported as unsupported
 
 NAME = "openai_responses"
-_DATA_URL = re.compile(r"data:([^;,]*(?:;[^;,]+=[^;,]+)*);base64,(.*)", re.DOTALL)
 # A mark on a part says: keep what stands up to here in the cache. The mark of other wires in this one's words.
 _BREAKPOINT = {"mode": "explicit"}
 MARK = {"type": "ephemeral"}
 CITATIONS = frozenset({"url_citation", "file_citation", "container_file_citation", "file_path"})
-
-
-def string(value: Any) -> str:
-    """`value` if it is text; anything else is no text."""
-    return value if isinstance(value, str) else ""
-
-
-def unsupported(what: str, param: str) -> Unsupported:
-    where = "" if repr(param) in what else f" ({param!r})"
-    return Unsupported(
-        f'This model\'s provider cannot be sent {what}{where}. Leave it out, or set "drop_unsupported": true.',
-        param=param,
-    )
 
 
 # --- decode -------------------------------------------------------------------------------------------------
@@ -116,12 +103,6 @@ _DECODERS = {
     "input_audio": _audio,
     "refusal": _refusal,
 }
-
-
-def split_data_url(url: str) -> tuple[str, str]:
-    """(media type, base64) of a data URL; ("", "") for any other."""
-    match = _DATA_URL.fullmatch(url) if url.startswith("data:") else None
-    return (match[1], match[2]) if match else ("", "")
 
 
 # --- encode -------------------------------------------------------------------------------------------------

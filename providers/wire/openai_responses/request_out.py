@@ -26,14 +26,13 @@ from providers.unified import (
     ToolResultPart,
     named,
 )
+from providers.wire.openai_chat.request_out import effort_of_budget
 from providers.wire.openai_responses.items import encode_call, encode_reasoning
 from providers.wire.openai_responses.parts import NAME, encode_input, encode_output_text, unsupported
 from providers.wire.openai_responses.request_in import LOGPROBS
 
 _TOOL_AT = re.compile(r"tools\[(\d{1,5})\]")
 _INSIDE = re.compile(r"(text|reasoning)\.(.+)")
-# A budget of thinking tokens in the words of this wire: up to so many tokens, this effort.
-_EFFORTS = ((4_096, "low"), (16_384, "medium"))
 # Words of other wires for the tier that everyone gets.
 _TIERS = {"standard": "default", "standard_only": "default"}
 _SAME_NAME = ("max_output_tokens", "temperature", "top_p", "top_logprobs", "parallel_tool_calls")
@@ -224,8 +223,7 @@ def _effort(value: Reasoning | None) -> str:
         return "none"
     if value.effort or value.budget_tokens is None:
         return value.effort
-    budget = value.budget_tokens
-    return next((word for limit, word in _EFFORTS if budget <= limit), "high")
+    return effort_of_budget(value.budget_tokens)
 
 
 # --- tools and the rest -------------------------------------------------------------------------------------

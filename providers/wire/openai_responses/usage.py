@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from providers.counts import Counts
 from providers.unified import Json, Usage
+from providers.wire.openai_chat.answer import TIERS
 from providers.wire.openai_chat.usage import stated_cost
 
 # meter -> where its count stands: disjoint parts of `input` and of `output`.
@@ -47,7 +48,6 @@ _PERPLEXITY_TOOLS = "tool_calls_details"
 _XAI_TOOLS = "server_side_tool_usage_details"
 _XAI_STATED = {"web_searches": "web_search_calls", "file_searches": "file_search_calls"}
 _XAI_KNOWN = frozenset({*_XAI_STATED.values(), "mcp_calls"})
-_TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
 class Dialect(Struct, frozen=True):
@@ -212,4 +212,4 @@ def write(usage: Usage) -> Json:
 
 def known_tier(usage: Usage) -> str | None:
     """The tier, if it is a word that OpenAI's own clients know; they check it."""
-    return usage.service_tier if usage.service_tier in _TIERS else None
+    return usage.service_tier if usage.service_tier in TIERS else None

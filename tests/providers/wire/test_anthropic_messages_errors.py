@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.routing import may_fall_back
 from providers.errors import (
     ContentRefused,
     ContextTooLong,
@@ -65,6 +66,10 @@ def decode(status: int, data: bytes, headers: dict[str, str] | None = None) -> P
         (502, b"", UpstreamError),
         (401, b"[]", InvalidCredential),
         (418, b'{"error": "teapot"}', InvalidRequest),
+        (403, body("invalid_request_error", "Output blocked by content filtering policy"), ContentRefused),
+        (403, body("invalid_request_error", "Not for you"), PermissionDenied),
+        (429, body("invalid_request_error", "Slow down"), RateLimited),
+        (500, body("invalid_request_error", "Oops"), UpstreamError),
         (400, b'{"message": "The provided model identifier is invalid."}', ModelNotFound),
         (403, b'{"message": "The security token included in the request is expired"}', InvalidCredential),
         (400, b'{"message": "Input is too long for requested model."}', ContextTooLong),
@@ -75,6 +80,27 @@ def test_each_error_body_has_its_place_in_the_tree(status: int, data: bytes, kin
     assert type(error) is kind
     assert (error.provider, error.status) == ("anthropic", status)
     assert error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "kind"),
+    [
+        (404, body("invalid_request_error", "Invalid URL (POST /v1/v1/messages)"), ModelNotFound),
+        (404, b'{"error":{"message":"input is too long for requested model","type":"x"}}', ModelNotFound),
+        (404, b'{"detail": "Not Found"}', ModelNotFound),
+        (404, b'{"message": "No such file or container"}', ModelNotFound),
+        (404, b'{"error": "file not found"}', ModelNotFound),
+        (404, b"<html>404 page not found</html>", ModelNotFound),
+        (404, b"", ModelNotFound),
+        (405, b"<html>405 Not Allowed</html>", UpstreamError),
+        (405, b'{"detail": "Method Not Allowed"}', UpstreamError),
+    ],
+)
+def test_a_wrong_base_url_is_never_the_clients_fault(status: int, data: bytes, kind: type[ProviderError]) -> None:
+    error = decode(status, data)
+    assert type(error) is kind
+    assert may_fall_back(error)
+    assert error.client_status == 502
 
 
 def test_an_error_keeps_what_helps_to_find_it() -> None:

@@ -1,4 +1,7 @@
-"""Every recorded refusal of every provider, written out: what it is in our tree, our code, and what the client gets."""
+"""Every recorded refusal of every provider, written out: what it is in our tree, our code, and what the client gets.
+
+And what was never recorded, since it is no provider's: what another server says at a wrong base URL.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import functools
 
 import pytest
 
+from gateway.routing import may_fall_back
 from providers import registry
 from providers.adapters.base import ProviderConfig
 from providers.errors import (
@@ -23,6 +27,7 @@ from providers.errors import (
 )
 from providers.wire.base import Wire
 from tests.providers.adapters.accounts import service_account
+from tests.providers.wire.test_odd_counts import WIRES
 from tests.recordings import Exchange, answer_bytes, cases, exchanges
 
 Kind = type[ProviderError]
@@ -171,3 +176,21 @@ def test_no_refusal_is_what_its_status_cannot_mean(exchange: Exchange) -> None:
     assert type(error) in POSSIBLE.get(exchange["status"], tuple(TOLD))
     assert error.code == TOLD[type(error)][0]
     assert error.message
+
+
+@pytest.mark.parametrize("name", sorted(WIRES))
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b"<html><h1>404 Not Found</h1></html>"),
+        (404, b'{"error": {"message": "Invalid URL (POST /v1/v1/x)", "type": "invalid_request_error", "code": null}}'),
+        (404, b'{"detail": "Not Found"}'),
+        (404, b""),
+        (405, b"<html><h1>405 Not Allowed</h1></html>"),
+        (405, b'{"detail": "Method Not Allowed"}'),
+    ],
+)
+def test_a_wrong_base_url_is_not_the_clients_fault_on_any_wire(name: str, status: int, body: bytes) -> None:
+    error = WIRES[name].decode_error(status=status, body=body, headers={}, provider="p")
+    assert may_fall_back(error)
+    assert error.client_status == 502
