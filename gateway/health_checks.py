@@ -160,7 +160,8 @@ def _held(current: Runtime, snapshot: Snapshot, target: Target, *, key: ApiKey) 
     except LedgerRejected:
         raise ApiError("internal_error", "the ledger rejected the call.") from None
     if verdict.refusal is not None:
-        raise refused(verdict.refusal, snapshot=snapshot, call_id=str(hold.id), room=verdict.room)
+        # Nothing was held: there is no call to name.
+        raise refused(verdict.refusal, snapshot=snapshot, call_id="")
     return OpenCall(
         runtime=current, snapshot=snapshot, hold=hold, target=target, sheet=sheet, input_estimate=PAID_INPUT_TOKENS
     )

@@ -81,9 +81,7 @@ def callable_names(*, snapshot: Snapshot, principal: Principal) -> dict[str, Tar
 
 def _fits(target: Target, admitted: Admitted, body_bytes: int) -> bool:
     """Whether the catalog says the target can take this request; what the catalog does not know does not hinder."""
-    if target.adapter is None:
-        return False
-    if not target.offers(admitted.operation):
+    if target.adapter is None or not target.offers(admitted.operation):
         return False
     if admitted.operation in MEDIA:
         return True

@@ -79,7 +79,8 @@ def _anthropic_page(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**_page(rows), "has_more": False, "first_id": first, "last_id": last}
 
 
-def _cohere_page(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _models_page(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Cohere's and Google's."""
     return {"models": rows}
 
 
@@ -118,10 +119,6 @@ def _for_cohere(public: str, target: Target, snapshot: Snapshot) -> dict[str, An
         "features": sorted(known),
         "tollbook": _facts(target, snapshot),
     }
-
-
-def _google_page(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"models": rows}
 
 
 def _for_google(public: str, target: Target, snapshot: Snapshot) -> dict[str, Any]:
@@ -178,8 +175,8 @@ def _rates(sheet: Sheet) -> list[dict[str, Any]]:
 
 _OPENAI = Shape(openai_chat.WIRE, _for_openai, _page)
 _ANTHROPIC = Shape(anthropic_messages.WIRE, _for_anthropic, _anthropic_page)
-_COHERE = Shape(cohere.WIRE, _for_cohere, _cohere_page)
-_GOOGLE = Shape(gemini.WIRE, _for_google, _google_page)
+_COHERE = Shape(cohere.WIRE, _for_cohere, _models_page)
+_GOOGLE = Shape(gemini.WIRE, _for_google, _models_page)
 
 
 def _shape(meta: Mapping[str, Any]) -> Shape:

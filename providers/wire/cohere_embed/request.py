@@ -13,7 +13,7 @@ from providers.unified import ImagePart, Json, Request, TextPart
 from providers.wire.base import Admitted, json_object
 from providers.wire.cohere.parts import decode_block
 from providers.wire.openai_chat.parts import encode_part, split_data_url, unsupported
-from providers.wire.openai_embeddings.request import embed_request, own_extra
+from providers.wire.openai_embeddings.request import admitted_inputs, embed_request, own_extra
 from providers.wire.unstreamed import admitted_fields, refuse_stream
 
 NAME = "cohere_embed"
@@ -68,19 +68,10 @@ def admit(body: bytes) -> Admitted:
     known, fields = admitted_fields(body, _BODY)
     if known.stream:
         refuse_stream()
-    inputs = _inputs(known)
-    images = [part for item in inputs for part in item.parts if isinstance(part, ImagePart)]
-    return Admitted(
-        model=known.model,
-        stream=False,
-        fields=fields,
-        message_count=len(inputs),
-        media={"image": len(images)} if images else {},
-        media_bytes=sum(len(part.data) for part in images),
+    return msgspec.structs.replace(
+        admitted_inputs(_inputs(known), model=known.model, fields=fields),
         metadata=known.metadata or {},
         drop_unsupported=bool(known.drop_unsupported),
-        operation="embeddings",
-        fees={"images": len(images)} if images else {},
     )
 
 

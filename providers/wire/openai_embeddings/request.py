@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from providers.embeddings import EmbedInput, EmbedRequest, Encoding, Purpose
 from providers.errors import InvalidRequest, Unsupported
@@ -63,18 +63,24 @@ def admit(body: bytes) -> Admitted:
     known, fields = admitted_fields(body, _BODY)
     if known.stream:
         refuse_stream()
-    inputs = _inputs(known)
+    return msgspec.structs.replace(
+        admitted_inputs(_inputs(known), model=known.model, fields=fields),
+        user=known.user or "",
+        metadata=known.metadata or {},
+        drop_unsupported=bool(known.drop_unsupported),
+    )
+
+
+def admitted_inputs(inputs: tuple[EmbedInput, ...], *, model: str, fields: dict[str, Raw]) -> Admitted:
+    """What admission must know of inputs that are to become vectors, in whichever words they came."""
     images = [part for item in inputs for part in item.parts if isinstance(part, ImagePart)]
     return Admitted(
-        model=known.model,
+        model=model,
         stream=False,
         fields=fields,
         message_count=len(inputs),
         media={"image": len(images)} if images else {},
         media_bytes=sum(len(part.data) for part in images),
-        user=known.user or "",
-        metadata=known.metadata or {},
-        drop_unsupported=bool(known.drop_unsupported),
         operation="embeddings",
         fees={"images": len(images)} if images else {},
     )
